@@ -7,8 +7,9 @@ use std::cell::RefCell;
 use portcullis::pipeline::{
     BackgroundTask,
     ports::{
-        AssertionSigner, DecisionPoint, Document, Forwarded, Geolocation, KeySource, LogPart, LogText, MetricsStore,
-        Ports, Question, RateLimitCounter, RevocationLog, Runtime, SignatureVerifier, SpanCollector, UpstreamClient,
+        AssertionSigner, ClientTls, DecisionPoint, Document, Forwarded, Geolocation, KeySource, LogPart, LogText,
+        MetricsStore, Ports, ProofLog, Question, RateLimitCounter, RevocationLog, Runtime, SignatureVerifier,
+        SpanCollector, UpstreamClient,
     },
     wire::{AnswerFacts, Fault, Forward},
 };
@@ -88,6 +89,18 @@ impl Runtime for World {
 impl DecisionPoint for World {
     async fn ask(&self, _: &Question<'_>) -> Result<(u64, Vec<u8>), Fault> {
         Err(Fault::Unreachable)
+    }
+}
+
+impl ClientTls for World {
+    fn client_certificate(&self) -> Option<String> {
+        None
+    }
+}
+
+impl ProofLog for World {
+    async fn note_proof(&self, _: &str, _: UnixMillis) -> Result<bool, Fault> {
+        Ok(true)
     }
 }
 

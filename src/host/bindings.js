@@ -25,6 +25,15 @@ export function country(request) {
 }
 
 /**
+ * Returns the SHA-256 of the client's certificate in hexadecimal, if the platform has verified it; undefined otherwise.
+ * @param {Request} request
+ */
+export function clientCertificate(request) {
+  const tls = request.cf?.tlsClientAuth;
+  return tls?.certVerified === "SUCCESS" && tls.certRevoked !== "1" ? tls.certFingerprintSHA256 : undefined;
+}
+
+/**
  * Resumes a request when its promise settles; see poll_promise.rs.
  * @template T
  * @param {Promise<T>} promise

@@ -66,6 +66,9 @@ extern "C" {
 
     pub(super) fn country(request: &web_sys::Request) -> JsValue;
 
+    #[wasm_bindgen(js_name = clientCertificate)]
+    pub(super) fn client_certificate(request: &web_sys::Request) -> JsValue;
+
     pub(super) fn then(promise: &Promise, id: u32, resume: &Function) -> Promise;
 
     pub(super) fn sleep(millis: u32) -> Promise;

@@ -13,8 +13,9 @@ use super::{console::log_error, js, metrics_object, poll_promise::PromisePoller,
 use crate::pipeline::{
     BackgroundTask, limits,
     ports::{
-        AssertionSigner, DecisionPoint, Document, Forwarded, Geolocation, KeySource, LogPart, LogText, MetricsStore,
-        Ports, Question, RateLimitCounter, RevocationLog, Runtime, SignatureVerifier, SpanCollector, UpstreamClient,
+        AssertionSigner, ClientTls, DecisionPoint, Document, Forwarded, Geolocation, KeySource, LogPart, LogText,
+        MetricsStore, Ports, ProofLog, Question, RateLimitCounter, RevocationLog, Runtime, SignatureVerifier,
+        SpanCollector, UpstreamClient,
     },
     wire::{self, AnswerFacts, DrainPlan, EarlyAnswerPlan, Fault, Forward},
 };
@@ -230,6 +231,25 @@ impl DecisionPoint for WorkerPorts {
 impl Geolocation for WorkerPorts {
     fn country(&self) -> Option<String> {
         js::country(self.request()?).as_string()
+    }
+}
+
+impl ClientTls for WorkerPorts {
+    fn client_certificate(&self) -> Option<String> {
+        js::client_certificate(self.request()?).as_string()
+    }
+}
+
+impl ProofLog for WorkerPorts {
+    async fn note_proof(&self, proof: &str, keep_until: UnixMillis) -> Result<bool, Fault> {
+        // Proofs are spread by the first letter of their ids, which are digests.
+        let shard = proof.get(..1).unwrap_or_default();
+        let (namespace, _) = REVOCATION_LOG;
+        let name = ["proofs/", shard].concat();
+        let body = format!("{proof} {}", keep_until.0);
+        let request = (revocation_object::PROOF_PATH, Some(body.as_str()));
+        let answer = self.ask_object((namespace, &name), request, limits::PROOF_LOG_MS, 8).await;
+        answer.map(|text| text.is_empty()).inspect_err(|_| log_error("the log of proofs failed"))
     }
 }
 

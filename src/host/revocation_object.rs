@@ -25,6 +25,13 @@ pub(super) const ENTRIES_PATH: &str = "/marks/";
 /// Appends the entries of a page.
 pub(super) const APPEND_PATH: &str = "/append";
 
+/// Notes the use of a proof: its id, and the time in milliseconds until which to keep it. The answer has a text if the
+/// proof was used before. Objects of their own do this.
+pub(super) const PROOF_PATH: &str = "/proof";
+
+const PROOF_SCHEMA: &str = "CREATE TABLE IF NOT EXISTS proofs (id TEXT PRIMARY KEY, keep_until INTEGER NOT NULL) \
+    WITHOUT ROWID; CREATE INDEX IF NOT EXISTS proofs_by_expiry ON proofs (keep_until)";
+
 const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS entries (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     mark TEXT NOT NULL UNIQUE,
@@ -41,6 +48,7 @@ pub async fn revocation_log(request: web_sys::Request, state: JsValue) -> Result
     let state = state_of(state);
     let handle = async |path: &str, body: Option<&str>| {
         let page = match (path, body, path.strip_prefix(ENTRIES_PATH)) {
+            (PROOF_PATH, Some(text), _) => return note_proof(&state, text).map(Some),
             (APPEND_PATH, Some(text), _) => return append(&state, text).await.map(|()| Some(String::new())),
             (NEWEST_PATH, None, _) => Log::open(&state)?.read_newest()?,
             (WHOLE_PATH, None, _) => Log::open(&state)?.read_whole()?,
@@ -62,6 +70,21 @@ pub async fn sweep_revocation_log(state: JsValue) -> Result<(), JsValue> {
         if is_empty { Ok(()) } else { set_alarm(&state).await }
     };
     sweep().await.map_err(|error: worker::Error| error.to_string().into())
+}
+
+/// Notes a proof, and deletes those that have expired, so that the table holds those of the last 90 s only.
+fn note_proof(state: &State, text: &str) -> worker::Result<String> {
+    let (id, keep_until) = text.split_once(' ').ok_or("the proof cannot be read")?;
+    let keep_until: u64 = keep_until.parse().map_err(|_| "the proof cannot be read")?;
+    let sql = state.storage().sql();
+    sql.exec(PROOF_SCHEMA, None)?;
+    sql.exec("DELETE FROM proofs WHERE keep_until <= ?", vec![integer(now().0)?])?;
+    let is_used = scalar(&sql, "SELECT EXISTS (SELECT 1 FROM proofs WHERE id = ?)", vec![id.into()])? == 1;
+    if is_used {
+        return Ok("used".to_owned());
+    }
+    sql.exec("INSERT INTO proofs VALUES (?, ?)", vec![id.into(), integer(keep_until)?])?;
+    Ok(String::new())
 }
 
 async fn append(state: &State, text: &str) -> worker::Result<()> {

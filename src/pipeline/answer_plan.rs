@@ -6,6 +6,7 @@ use super::{
     gateway::Gateway,
     limits,
     ports::{Forwarded, UpstreamClient},
+    proofs::NONCE_HEADER,
     references::{REFERENCE_HEADERS, References},
     upstream::Upstream,
     wire::{AnswerFacts, HeaderChanges},
@@ -46,7 +47,10 @@ impl Gateway {
         // Headers that would lead the client to the upstream.
         let mut replaced: Vec<(&str, String)> = Vec::new();
         let mut changes = HeaderChanges::removing(facts.header_names().filter(|name| {
-            if is_private(name) || is_cors_header(name) || rules.covers(name) || *name == "x-request-id" {
+            // The service's nonce would be for proofs that it checks itself.
+            let is_own_nonce = *name == NONCE_HEADER && exchange.proof.is_some();
+            if is_private(name) || is_cors_header(name) || rules.covers(name) || *name == "x-request-id" || is_own_nonce
+            {
                 return true;
             }
             let public = if REFERENCE_HEADERS.contains(name) { rewrite(name) } else { None };
@@ -79,6 +83,11 @@ impl Gateway {
         }
         if route.nosniff && !rules.covers(CONTENT_TYPE_OPTIONS) && !facts.has_header(CONTENT_TYPE_OPTIONS) {
             changes.append(CONTENT_TYPE_OPTIONS, "nosniff");
+        }
+        if exchange.proof.is_some_and(|proof| proof.has_old_nonce)
+            && let Some(nonce) = self.new_nonce(exchange)
+        {
+            changes.append(NONCE_HEADER, &nonce);
         }
         changes.append("x-request-id", &exchange.ids.request_id);
         let idle_timeout_ms = upstream.config.idle_timeout_ms;

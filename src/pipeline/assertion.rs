@@ -126,8 +126,10 @@ impl AssertionKeys {
             let held = |key| HeldKey { key, is_proven: Cell::new(false) };
             (kid, Signer::Private(keys.into_iter().map(held).collect()))
         } else {
-            let shared = parse_secrets(text);
-            shared.ok_or("is not kid:base64url-of-32-bytes, one or two with a comma between")?
+            let secrets = parse_secrets(text).ok_or(SECRETS_FORM)?;
+            let (kid, secret) = secrets.first().ok_or(SECRETS_FORM)?;
+            let mac = Hmac::new_from_slice(secret).map_err(|_| SECRETS_FORM)?;
+            ((*kid).to_owned(), Signer::Shared(mac))
         };
         let header = json!({ "alg": algorithm.name(), "kid": kid, "typ": "gateway+jwt" });
         let header = format!("{}.", URL_SAFE_NO_PAD.encode(header.to_string()));
@@ -268,14 +270,15 @@ fn to_json(value: &impl Serialize) -> Result<String, Denial> {
     serde_json::to_string(value).map_err(|_| Denial::AssertionUnsigned)
 }
 
-/// Parses the secrets of HS256, and returns the `kid` and the state of the first.
-fn parse_secrets(text: &str) -> Option<(String, Signer)> {
+/// What is wrong with a setting that [`parse_secrets`] refuses.
+pub(super) const SECRETS_FORM: &str = "is not kid:base64url-of-32-bytes, one or two with a comma between";
+
+/// Parses one or two secrets, each with its `kid`.
+pub(super) fn parse_secrets(text: &str) -> Option<Vec<(&str, Vec<u8>)>> {
     let keys = text.trim().split(',').map(|item| parse_key(item.trim())).collect::<Option<Vec<_>>>()?;
-    let (kid, secret) = keys.first().filter(|_| keys.len() <= limits::ASSERTION_SECRETS)?;
-    if keys.iter().skip(1).any(|(other, _)| other == kid) {
-        return None;
-    }
-    Some(((*kid).to_owned(), Signer::Shared(Hmac::new_from_slice(secret).ok()?)))
+    let (kid, _) = keys.first().filter(|_| keys.len() <= limits::ASSERTION_SECRETS)?;
+    let is_repeated = keys.iter().skip(1).any(|(other, _)| other == kid);
+    (!is_repeated).then_some(keys)
 }
 
 /// Parses `kid:secret`.

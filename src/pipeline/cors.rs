@@ -2,7 +2,7 @@
 //! may read an answer (Fetch standard, section 3.2). Without a CORS policy a route is closed to
 //! pages of all other origins.
 
-use super::{answer::Answer, denial::Denial, gateway::Gateway, head::Head};
+use super::{answer::Answer, denial::Denial, gateway::Gateway, head::Head, proofs::NONCE_HEADER};
 use portcullis_policy::{Cors, Destination, Route, Target, allows};
 
 impl Gateway {
@@ -55,6 +55,9 @@ impl Gateway {
             |route: &Route| self.resource_of(route).is_some() || route.access.may_step_up() || self.takes_proofs(route);
         if route.is_some_and(is_read) {
             add(&mut exposed, "www-authenticate");
+        }
+        if route.is_some_and(|route| self.takes_proofs(route)) {
+            add(&mut exposed, NONCE_HEADER);
         }
         if !exposed.is_empty() {
             added.push(("access-control-expose-headers", exposed.join(", ")));

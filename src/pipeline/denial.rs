@@ -187,6 +187,9 @@ impl Denial {
         let is_request = matches!(self, Self::CredentialsMalformed | Self::CredentialsAmbiguous);
         let error = if is_request {
             "invalid_request"
+        } else if *self == Self::Proof(ProofError::NonceNeeded) {
+            // RFC 9449, sections 8 and 9.
+            "use_dpop_nonce"
         } else if matches!(self, Self::Proof(error) if !error.is_of_token()) {
             "invalid_dpop_proof"
         } else {

@@ -5,11 +5,11 @@ use std::{net::IpAddr, rc::Rc};
 use portcullis_redact::redact;
 
 use super::{
-    authenticator::AuthenticatedToken, denial::Denial, head::Head, limits, log::LogRecord, trace::Ids,
+    authenticator::AuthenticatedToken, denial::Denial, head::Head, limits, log::LogRecord, proofs::Proof, trace::Ids,
     upstream::Upstream,
 };
 use portcullis_policy::Route;
-use portcullis_token::{EventForm, EventResult, Identity, ProofId, UnixMillis};
+use portcullis_token::{EventForm, EventResult, Identity, UnixMillis};
 
 /// One request: what arrived, and what each step has found out. The steps fill it in; the log
 /// record, the metrics and the spans are written from it at the end.
@@ -28,7 +28,7 @@ pub(super) struct Exchange<'a> {
     /// The caller's token, once it is verified. The revocation log may still refuse it.
     pub(super) token: Option<Rc<AuthenticatedToken>>,
     /// The proof that the token is the client's, once it is verified.
-    pub(super) proof: Option<ProofId>,
+    pub(super) proof: Option<Proof>,
     /// `token` when the token was cached; otherwise where the key that checked it came from:
     /// `memory`, `kv` or `issuer`.
     pub(super) key_source: Option<&'static str>,

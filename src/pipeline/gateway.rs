@@ -232,6 +232,11 @@ impl Gateway {
         *self.resource_of.get(self.policy.routes.element_offset(route)?)?
     }
 
+    /// Returns the nonce for the client's next proof.
+    pub(super) fn new_nonce(&self, exchange: &Exchange<'_>) -> Option<String> {
+        self.proofs.as_ref()?.nonce(exchange.begun)
+    }
+
     /// Returns the CORS policy of a route.
     pub(super) fn cors_of(&self, route: &Route) -> Option<&Cors> {
         let name = route.cors.as_ref()?;

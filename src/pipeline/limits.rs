@@ -39,6 +39,13 @@ pub const CHALLENGE_SCOPE_BYTES: usize = 2 * 1024;
 /// Milliseconds for which an isolate remembers a proof that was used: as long as any proof can be valid.
 pub const PROOF_MEMORY_MS: u64 = portcullis_token::limits::PROOF_AGE_MS + portcullis_token::limits::PROOF_AHEAD_MS;
 
+/// Milliseconds for which the gateway gives out one nonce. It is accepted for as long again, and both together are
+/// [`PROOF_MEMORY_MS`].
+pub const NONCE_MS: u64 = PROOF_MEMORY_MS / 2;
+
+/// Milliseconds for the object that remembers the proofs of strict routes.
+pub const PROOF_LOG_MS: u64 = 1_000;
+
 /// Proofs that an isolate remembers within [`PROOF_MEMORY_MS`], and as many of the time before: up to 5 MB, of its 128.
 /// That is 700 requests with proofs in each second.
 pub const PROOFS: usize = 64 * 1024;

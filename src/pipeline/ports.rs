@@ -124,6 +124,18 @@ pub trait SpanCollector: Runtime {
     async fn send_spans(&self, url: &str, headers: &str, body: &str, dropped: u64);
 }
 
+/// What the platform knows of the client's TLS connection.
+pub trait ClientTls {
+    /// Returns the SHA-256 of the client's certificate in hexadecimal, if the platform has verified it.
+    fn client_certificate(&self) -> Option<String>;
+}
+
+/// The proofs that were used on strict routes of all isolates.
+pub trait ProofLog: Runtime {
+    /// Notes the use of a proof, by its id, until a time. Returns whether it is the first.
+    async fn note_proof(&self, proof: &str, keep_until: UnixMillis) -> Result<bool, Fault>;
+}
+
 /// The connection to upstreams.
 pub trait UpstreamClient: Runtime {
     /// The host's handle of an upstream's answer; the pipeline passes it on unseen.
@@ -151,7 +163,9 @@ pub trait UpstreamClient: Runtime {
 pub trait Ports:
     DecisionPoint
     + Geolocation
+    + ClientTls
     + KeySource
+    + ProofLog
     + RevocationLog
     + RateLimitCounter
     + MetricsStore

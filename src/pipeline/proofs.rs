@@ -3,19 +3,36 @@
 //! A proof names the gateway's own URL, never the request's `Host`, which can be forged. Each proof is accepted once
 //! by an isolate, which remembers those that it has accepted for as long as they are valid.
 
-use std::{cell::RefCell, collections::HashSet, mem, rc::Rc};
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashSet,
+    mem,
+    rc::Rc,
+};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use hmac::{Hmac, Mac as _};
+use serde_json::{Value, json};
+use sha2::Sha256;
 
 use super::{
+    assertion::{SECRETS_FORM, parse_secrets},
     authenticator::AuthenticatedToken,
     credentials,
     denial::Denial,
     head::Head,
     limits,
-    ports::{Runtime, SignatureVerifier},
+    ports::{ProofLog, Runtime, SignatureVerifier},
     settings::{Misconfiguration, Settings},
 };
-use portcullis_policy::{Policy, Proof, Target};
+use portcullis_policy::{Policy, Proof as Wanted, Target};
 use portcullis_token::{ExpectedProof, PROOF_ALGORITHMS, ProofError, ProofId, UnixMillis, parse_proof};
+
+/// Header with the nonce for a client's next proof (RFC 9449, section 8).
+pub(super) const NONCE_HEADER: &str = "dpop-nonce";
+
+/// The secret of nonces.
+const NONCE_KEYS: &str = "DPOP_NONCE_KEYS";
 
 /// Checks proofs, and remembers them.
 pub(super) struct ProofVerifier {
@@ -24,6 +41,16 @@ pub(super) struct ProofVerifier {
     /// `algs` of challenges.
     algorithms: String,
     used: RefCell<UsedProofs>,
+    /// The states behind the secrets of nonces. The first makes them; empty without nonces.
+    nonce_keys: Vec<Hmac<Sha256>>,
+}
+
+/// A proof that was verified, and is not yet used.
+#[derive(Clone, Copy)]
+pub(super) struct Proof {
+    id: ProofId,
+    /// Whether the client needs a newer nonce.
+    pub(super) has_old_nonce: bool,
 }
 
 /// The proofs that were used, in two generations. Each proof stays for one at least, so none is forgotten before it
@@ -40,14 +67,19 @@ impl ProofVerifier {
     /// Returns the verifier of a policy that asks for proofs.
     ///
     /// # Errors
-    /// `PUBLIC_URL` is not a URL, or plain HTTP outside development.
+    /// `PUBLIC_URL` is not a URL, or plain HTTP outside development; the secret of nonces is malformed.
     pub(super) fn new(policy: &Policy, settings: &Settings<'_>) -> Result<Option<Box<Self>>, Misconfiguration> {
         if !policy.has_proofs() {
             return Ok(None);
         }
         let Some(public_url) = settings.public_url(policy)? else { return Ok(None) };
+        let fault = || Misconfiguration(format!("secret {NONCE_KEYS} {SECRETS_FORM}"));
+        let text = settings.non_empty(NONCE_KEYS);
+        let secrets = text.as_deref().map_or(Some(Vec::new()), parse_secrets).ok_or_else(fault)?;
+        let nonce_keys = secrets.iter().map(|(_, secret)| Hmac::new_from_slice(secret));
+        let nonce_keys = nonce_keys.collect::<Result<_, _>>().map_err(|_| fault())?;
         let algorithms = PROOF_ALGORITHMS.map(|algorithm| algorithm.name()).join(" ");
-        Ok(Some(Box::new(Self { public_url, algorithms, used: RefCell::default() })))
+        Ok(Some(Box::new(Self { public_url, algorithms, used: RefCell::default(), nonce_keys })))
     }
 
     /// Verifies the proof of a request with the token `text`, which is bound to the key of thumbprint `key`. The caller
@@ -57,7 +89,7 @@ impl ProofVerifier {
         (head, path): (&Head, &str),
         (text, token, key): (&str, &AuthenticatedToken, &str),
         ports: &(impl Runtime + SignatureVerifier),
-    ) -> Result<ProofId, Denial> {
+    ) -> Result<Proof, Denial> {
         // Two header lines arrive as one value with a comma, which no proof has.
         let proof = parse_proof(head.header("dpop").ok_or(ProofError::Missing)?)?;
         // First, because only the owner of the token's key can cause the arithmetic of the next steps.
@@ -72,9 +104,30 @@ impl ProofVerifier {
         };
         let checked = ports.check_signature(&known, proof.algorithm(), proof.signing_input(), proof.signature()).await;
         let outcome = checked.map_err(|_| Denial::BackendUnavailable)?;
-        let expected =
-            ExpectedProof { method: &head.method, is_url: &|url| is_url_of(&self.public_url, path, url), token: text };
-        Ok(proof.admit(outcome, &expected, ports.now())?.id())
+        let (now, has_old_nonce) = (ports.now(), Cell::new(false));
+        let is_nonce = |nonce: &str| {
+            let window = now.0 / limits::NONCE_MS;
+            has_old_nonce.set(!self.is_nonce(nonce, window));
+            !has_old_nonce.get() || self.is_nonce(nonce, window.saturating_sub(1))
+        };
+        let expected = ExpectedProof {
+            method: &head.method,
+            is_url: &|url| is_url_of(&self.public_url, path, url),
+            token: text,
+            is_nonce: if self.nonce_keys.is_empty() { None } else { Some(&is_nonce) },
+        };
+        let id = proof.admit(outcome, &expected, now)?.id();
+        Ok(Proof { id, has_old_nonce: has_old_nonce.get() })
+    }
+
+    /// Returns the nonce for proofs of the next time; `None` without nonces. It is the same for all clients, and says
+    /// when it was made.
+    pub(super) fn nonce(&self, now: UnixMillis) -> Option<String> {
+        self.nonce_keys.first().map(|key| nonce_of(key, now.0 / limits::NONCE_MS))
+    }
+
+    fn is_nonce(&self, nonce: &str, window: u64) -> bool {
+        self.nonce_keys.iter().any(|key| nonce_of(key, window) == nonce)
     }
 
     /// Notes the use of a proof.
@@ -82,7 +135,7 @@ impl ProofVerifier {
     /// # Errors
     /// [`ProofError::Replayed`]. [`Denial::ProofsUnavailable`] if the memory is full: a proof that is forgotten
     /// could be used again.
-    pub(super) fn note(&self, proof: ProofId, now: UnixMillis) -> Result<(), Denial> {
+    pub(super) fn note(&self, Proof { id: proof, .. }: Proof, now: UnixMillis) -> Result<(), Denial> {
         let used = &mut *self.used.borrow_mut();
         if now.abs_diff(used.since) >= limits::PROOF_MEMORY_MS {
             used.older = mem::take(&mut used.newer);
@@ -98,10 +151,10 @@ impl ProofVerifier {
         Ok(())
     }
 
-    /// Returns how many proofs are remembered.
-    pub(super) fn count(&self) -> usize {
+    /// Returns the state for `/status`.
+    pub(super) fn status(&self) -> Value {
         let used = self.used.borrow();
-        used.newer.len().saturating_add(used.older.len())
+        json!({ "remembered": used.newer.len().saturating_add(used.older.len()), "nonces": !self.nonce_keys.is_empty() })
     }
 
     /// Turns the challenge for bearer tokens into one for the scheme of the request, or for both schemes if it had none
@@ -110,20 +163,46 @@ impl ProofVerifier {
         &self,
         challenge: &mut String,
         head: &Head,
-        (least, most): (Option<Proof>, Option<Proof>),
+        (least, most): (Option<Wanted>, Option<Wanted>),
     ) {
         if most.is_none() {
             return;
         }
         let of_dpop = |parameters: &str| ["DPoP ", parameters, ", algs=\"", &self.algorithms, "\""].concat();
         if let Some(parameters) = challenge.strip_prefix("Bearer ")
-            && (least == Some(Proof::Required) || credentials::has_dpop_scheme(head))
+            && (least == Some(Wanted::Required) || credentials::has_dpop_scheme(head))
         {
             *challenge = of_dpop(parameters);
         } else {
             challenge.extend([", ", &of_dpop(r#"realm="portcullis""#)]);
         }
     }
+}
+
+/// Notes the use of a proof for all isolates.
+///
+/// # Errors
+/// As [`ProofVerifier::note`].
+pub(super) async fn note_everywhere(Proof { id, .. }: Proof, log: &impl ProofLog) -> Result<(), Denial> {
+    let keep_until = log.now().plus(limits::PROOF_MEMORY_MS);
+    let is_first = log.note_proof(&URL_SAFE_NO_PAD.encode(id), keep_until).await;
+    let is_first = is_first.map_err(|_| Denial::ProofsUnavailable)?;
+    if is_first { Ok(()) } else { Err(ProofError::Replayed.into()) }
+}
+
+fn nonce_of(key: &Hmac<Sha256>, window: u64) -> String {
+    let mac = key.clone().chain_update(b"dpop-nonce").chain_update(window.to_be_bytes()).finalize().into_bytes();
+    let short = mac.first_chunk::<16>().copied().unwrap_or_default();
+    URL_SAFE_NO_PAD.encode(short)
+}
+
+/// Returns whether a certificate has a thumbprint (RFC 8705, section 3.1). The platform has it in hexadecimal.
+pub(super) fn is_thumbprint_of(thumbprint: &str, certificate: &str) -> bool {
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let (pairs, rest) = certificate.as_bytes().as_chunks::<2>();
+    let bytes = pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?));
+    let bytes = bytes.collect::<Option<Vec<u8>>>().filter(|bytes| rest.is_empty() && bytes.len() == 32);
+    bytes.is_some_and(|bytes| URL_SAFE_NO_PAD.encode(bytes) == thumbprint)
 }
 
 /// Returns whether `url` is that of a path of the gateway. Query and fragment do not count (RFC 9449, section 4.3), and

@@ -51,7 +51,7 @@ impl Gateway {
                 "authorizers": documents(authorizers),
                 "revocation": revocation.map(|(_, document)| document),
                 "resources": self.resources.iter().map(|resource| &resource.url).collect::<Vec<_>>(),
-                "proofs": self.proofs.as_ref().map(|proofs| proofs.count()),
+                "proofs": self.proofs.as_ref().map(|proofs| proofs.status()),
                 "token_cache": self.authenticator.cache_status(),
             })
         } else {

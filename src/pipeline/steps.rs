@@ -19,13 +19,13 @@ use super::{
     headers,
     log::LogRecord,
     ports::{Forwarded, Ports, Runtime},
-    proofs::ProofVerifier,
+    proofs::{NONCE_HEADER, ProofVerifier, is_thumbprint_of, note_everywhere},
     rate_limiter::Caller,
     upstream::Upstream,
     wire::{BodyPlan, Forward},
 };
 use portcullis_policy::{
-    Access, Circumstances, Destination, Match, Miss, Params, Proof, Refusal, Route, Target, authorize,
+    Access, Circumstances, Destination, Match, Miss, Params, Proof, Refusal, RevocationCheck, Route, Target, authorize,
 };
 use portcullis_token::{
     ProofError,
@@ -104,6 +104,9 @@ impl Gateway {
             self.limiter.count(route, Caller::Permitted(token.verified.identity()), ports).await?;
             if let (Some(proofs), Some(proof)) = (&self.proofs, exchange.proof) {
                 proofs.note(proof, ports.now())?;
+                if route.revocation == RevocationCheck::Strict {
+                    Box::pin(note_everywhere(proof, ports)).await?;
+                }
             }
             if let Some(name) = &route.authorizer {
                 let found_at = (target.path(), &found.params);
@@ -158,7 +161,8 @@ impl Gateway {
                 return Err(Denial::TokenMisplaced);
             }
             let is_dpop = takes_dpop && header.is_none() && credentials::has_dpop_scheme(head);
-            if let Some((proofs, key)) = self.proof_for(route, &token, is_dpop)? {
+            let certificate = || ports.client_certificate();
+            if let Some((proofs, key)) = self.proof_for(route, &token, is_dpop, certificate)? {
                 // Apart, so that requests without proofs do not carry its state.
                 let verified = Box::pin(proofs.verify((head, path), (text, &token, key), ports));
                 exchange.proof = Some(verified.await?);
@@ -170,12 +174,13 @@ impl Gateway {
     }
 
     /// Returns who verifies the proof of a token's sender, and the thumbprint of the key that the proof must have;
-    /// `None` for a bearer token.
+    /// `None` for a bearer token, and for one whose certificate the client has shown (RFC 8705, section 3).
     fn proof_for<'a>(
         &'a self,
         route: &Route,
         token: &'a AuthenticatedToken,
         is_dpop: bool,
+        certificate: impl FnOnce() -> Option<String>,
     ) -> Result<Option<(&'a ProofVerifier, &'a str)>, ProofError> {
         let wanted = token.issuer.proof.max(route.proof);
         let Some(confirmation) = token.verified.identity().confirmation.as_deref() else {
@@ -183,11 +188,19 @@ impl Gateway {
             return if is_bearer { Ok(None) } else { Err(ProofError::TokenUnbound) };
         };
         // A bound token is never a bearer token (RFC 9449, section 7.1), also where no proofs are checked.
-        match (&self.proofs, &confirmation.key) {
-            (Some(proofs), Some(key)) if is_dpop && wanted.is_some() && confirmation.certificate.is_none() => {
-                Ok(Some((proofs, key)))
-            }
-            _ => Err(ProofError::TokenBound),
+        let Some(proofs) = self.proofs.as_deref().filter(|_| wanted.is_some()) else {
+            return Err(ProofError::TokenBound);
+        };
+        if let Some(thumbprint) = &confirmation.certificate
+            && !certificate().is_some_and(|shown| is_thumbprint_of(thumbprint, &shown))
+        {
+            return Err(ProofError::WrongCertificate);
+        }
+        match &confirmation.key {
+            Some(key) if is_dpop => Ok(Some((proofs, key))),
+            Some(_) => Err(ProofError::TokenBound),
+            None if is_dpop => Err(ProofError::TokenUnbound),
+            None => Ok(None),
         }
     }
 
@@ -277,6 +290,9 @@ impl Gateway {
             && let Some((_, challenge)) = answer.headers.iter_mut().find(|(name, _)| *name == "www-authenticate")
         {
             proofs.extend_challenge(challenge, exchange.head, self.policy.proofs_of(route));
+        }
+        if *denial == Denial::Proof(ProofError::NonceNeeded) {
+            answer.headers.extend(self.new_nonce(exchange).map(|nonce| (NONCE_HEADER, nonce)));
         }
         answer
     }

@@ -11,8 +11,9 @@ use futures_executor::block_on;
 use portcullis::pipeline::{
     Answer, BackgroundTask, Gateway, Handled, Head, LogRecord, Misconfiguration, Outcome,
     ports::{
-        AssertionSigner, DecisionPoint, Document, Forwarded, Geolocation, KeySource, LogPart, LogText, MetricsStore,
-        Ports, Question, RateLimitCounter, RevocationLog, Runtime, SignatureVerifier, SpanCollector, UpstreamClient,
+        AssertionSigner, ClientTls, DecisionPoint, Document, Forwarded, Geolocation, KeySource, LogPart, LogText,
+        MetricsStore, Ports, ProofLog, Question, RateLimitCounter, RevocationLog, Runtime, SignatureVerifier,
+        SpanCollector, UpstreamClient,
     },
     wire::{AnswerFacts, Fault, Forward, HeaderChanges},
 };
@@ -245,6 +246,10 @@ pub(crate) struct FakePorts {
     pub(crate) questions: RefCell<Vec<Asked>>,
     /// The client's country, and how often it was asked for.
     pub(crate) country: RefCell<Option<String>>,
+    /// The fingerprint of the client's certificate.
+    pub(crate) certificate: RefCell<Option<String>>,
+    /// The proofs that were used on strict routes.
+    pub(crate) proofs: RefCell<HashMap<String, UnixMillis>>,
     pub(crate) countries_asked: Cell<usize>,
     /// Deferred tasks.
     pub(crate) tasks: RefCell<Vec<BackgroundTask>>,
@@ -299,6 +304,8 @@ impl FakePorts {
             decision: RefCell::new(Ok((200, r#"{"decision":true}"#.to_owned()))),
             questions: RefCell::default(),
             country: RefCell::default(),
+            certificate: RefCell::default(),
+            proofs: RefCell::default(),
             countries_asked: Cell::new(0),
             tasks: RefCell::default(),
         }
@@ -393,6 +400,21 @@ impl DecisionPoint for FakePorts {
             return Err(Fault::TooLarge);
         }
         Ok((status, body.into_bytes()))
+    }
+}
+
+impl ClientTls for FakePorts {
+    fn client_certificate(&self) -> Option<String> {
+        self.certificate.borrow().clone()
+    }
+}
+
+impl ProofLog for FakePorts {
+    async fn note_proof(&self, proof: &str, keep_until: UnixMillis) -> Result<bool, Fault> {
+        if let Some(fault) = self.log.borrow().fault {
+            return Err(fault);
+        }
+        Ok(self.proofs.borrow_mut().insert(proof.to_owned(), keep_until).is_none_or(|until| until <= self.now.get()))
     }
 }
 

@@ -2,7 +2,7 @@
 //! `each_mistake_is_refused`.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use portcullis::pipeline::Gateway;
+use portcullis::pipeline::{Gateway, Outcome, limits::NONCE_MS, wire::Fault};
 use portcullis_policy::check;
 use portcullis_token::{
     ExpectedProof, ProofError, SignatureOutcome, UnixMillis, check_signature,
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    fakes::{FakePorts, Seen, Vectors, answer, configured, gateway_of, header, setting, verdict},
+    fakes::{FakePorts, Seen, Vectors, answer, configured, gateway_of, header, parse_changes, setting, verdict},
     signer::{Signer, claims_at, issuer_table, with},
 };
 
@@ -42,6 +42,7 @@ fn policy() -> String {
         route("/bank", "[\"bank\"]", "cors = \"app\""),
         route("/plain", "[\"plain\"]", "cors = \"app\""),
         route("/strict", "[\"id\", \"plain\"]", "proof = \"required\""),
+        route("/once", "[\"id\"]", "revocation = \"strict\""),
         route("/some/{name}", "[\"plain\"]", "proof = \"optional\""),
         "[[routes]]\npath = \"/open\"\nmethods = [\"POST\"]\nupstream = \"app\"\naccess = \"public\"\n".to_owned(),
     ]
@@ -239,7 +240,7 @@ fn a_bound_token_is_never_a_bearer_token() {
     }
     let certificate = token_with("id", 1, &json!({ "cnf": { "x5t#S256": sha256("certificate") } }));
     let seen = ports.send(&gateway, "GET", "/id", &[("authorization", &format!("Bearer {certificate}"))]);
-    assert_eq!(verdict(&seen).1, "token_bound");
+    assert_eq!(verdict(&seen).1, "certificate_mismatch");
     // Also of a policy without proofs.
     let gateway = gateway_of(&policy_without_proofs());
     let bearer = format!("Bearer {}", bound("id", 1));
@@ -272,7 +273,7 @@ fn a_malformed_confirmation_is_no_bearer_token() {
         (json!({ "jkt": "short" }), "token_identity_invalid"),
         (json!({ "jkt": [thumbprint(CLIENT)] }), "token_identity_invalid"),
         (json!({ "x5t#S256": 1 }), "token_identity_invalid"),
-        (json!({ "jkt": thumbprint(CLIENT), "x5t#S256": sha256("certificate") }), "token_bound"),
+        (json!({ "jkt": thumbprint(CLIENT), "x5t#S256": sha256("certificate") }), "certificate_mismatch"),
         // RFC 7800, section 3.1: other methods are ignored.
         (json!({ "kid": "1" }), "ok"),
     ] {
@@ -301,6 +302,147 @@ fn a_proof_is_accepted_once() {
         let proof = proof_of(seed, token, "/id", (&json!({}), &iat));
         assert_eq!(verdict(&send(&gateway, &ports, "/id", token, &proof)), OK);
         assert_eq!(verdict(&send(&gateway, &ports, "/id", token, &proof)).1, "proof_replayed");
+    }
+}
+
+#[test]
+fn a_proof_is_accepted_once_by_all_isolates_on_strict_routes() {
+    let (ports, token) = (FakePorts::new(), bound("id", 1));
+    let twice = |path: &str| {
+        let proof = proof(&token, path);
+        [gateway(), gateway()].map(|isolate| verdict(&send(&isolate, &ports, path, &token, &proof)))
+    };
+    assert_eq!(twice("/id"), [OK, OK]);
+    ports.proofs.borrow_mut().clear();
+    assert_eq!(twice("/once"), [OK, (401, "proof_replayed")]);
+    ports.log.borrow_mut().fault = Some(Fault::TimedOut);
+    let other = proof_of(CLIENT, &token, "/once", (&json!({}), &json!({ "jti": "2" })));
+    assert_eq!(verdict(&send(&gateway(), &ports, "/once", &token, &other)), (503, "proofs_unavailable"));
+}
+
+const NONCE_KEYS: &str = "n1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
+
+fn nonce_settings(name: &str) -> Option<String> {
+    if name == "DPOP_NONCE_KEYS" { Some(NONCE_KEYS.to_owned()) } else { setting(name) }
+}
+
+#[test]
+fn nonces_are_given_out_and_rotate() {
+    let (gateway, ports, token) = (configured(&policy(), nonce_settings).unwrap(), FakePorts::new(), bound("id", 1));
+    let jti = std::cell::Cell::new(0);
+    let send_with = |nonce: Value, iat: u64| {
+        jti.set(jti.get() + 1);
+        let claims = json!({ "nonce": nonce, "jti": jti.get().to_string(), "iat": iat });
+        send(&gateway, &ports, "/id", &token, &proof_of(CLIENT, &token, "/id", (&json!({}), &claims)))
+    };
+    let new_nonce = |seen: &Seen| match &seen.outcome {
+        Outcome::Answered(answer) => header(answer, "dpop-nonce").map(str::to_owned),
+        Outcome::Forwarded { plan, .. } => {
+            let (_, added) = parse_changes(&plan.changes);
+            added.iter().find(|(name, _)| *name == "dpop-nonce").map(|(_, value)| (*value).to_owned())
+        }
+    };
+    // To the beginning of a window.
+    ports.advance(NONCE_MS - ports.now.get().0 % NONCE_MS);
+    for wrong in [json!(null), json!(""), json!("x"), json!(["x"]), json!("AAAAAAAAAAAAAAAAAAAAAA")] {
+        let seen = send_with(wrong.clone(), now());
+        assert_eq!(verdict(&seen), (401, "proof_nonce_needed"), "{wrong}");
+        assert!(challenge(&seen).starts_with("DPoP realm=\"portcullis\", error=\"use_dpop_nonce\""));
+        assert!(new_nonce(&seen).is_some());
+    }
+    let first = new_nonce(&send_with(json!(null), now())).unwrap();
+    // A nonce says when the proof was made, whatever the client's clock says.
+    let seen = send_with(json!(first), 1_000_000);
+    assert_eq!((verdict(&seen), new_nonce(&seen)), (OK, None));
+    ports.advance(NONCE_MS);
+    let seen = send_with(json!(first), now());
+    assert_eq!(verdict(&seen), OK);
+    let second = new_nonce(&seen).unwrap();
+    assert_ne!(first, second);
+    assert_eq!(verdict(&send_with(json!(second), now())), OK);
+    ports.advance(NONCE_MS);
+    assert_eq!(verdict(&send_with(json!(first), now())).1, "proof_nonce_needed");
+    assert_eq!(verdict(&send_with(json!(second), now())), OK);
+    // Of another proof error, there is no new nonce.
+    let other = proof_of(21, &token, "/id", (&json!({}), &json!({})));
+    assert_eq!(new_nonce(&send(&gateway, &ports, "/id", &token, &other)), None);
+}
+
+#[test]
+fn a_nonce_of_the_other_secret_is_accepted_during_a_rotation() {
+    let both = |name: &str| {
+        let keys = format!("n2:{},{NONCE_KEYS}", URL_SAFE_NO_PAD.encode([7; 32]));
+        if name == "DPOP_NONCE_KEYS" { Some(keys) } else { setting(name) }
+    };
+    let (ports, token) = (FakePorts::new(), bound("id", 1));
+    let refused = send(&configured(&policy(), nonce_settings).unwrap(), &ports, "/id", &token, &proof(&token, "/id"));
+    let nonce = header(answer(&refused), "dpop-nonce").unwrap();
+    let proof = proof_of(CLIENT, &token, "/id", (&json!({}), &json!({ "nonce": nonce })));
+    assert_eq!(verdict(&send(&configured(&policy(), both).unwrap(), &ports, "/id", &token, &proof)), OK);
+    let malformed = |name: &str| if name == "DPOP_NONCE_KEYS" { Some("secret".to_owned()) } else { setting(name) };
+    let fault = configured(&policy(), malformed).unwrap_err().0;
+    assert!(fault.contains("DPOP_NONCE_KEYS") && !fault.contains("secret:"), "{fault}");
+}
+
+#[test]
+fn a_token_of_a_certificate_is_accepted_from_its_client() {
+    // RFC 8705, section 3.1, has this thumbprint.
+    let thumbprint = "bwcK0esc3ACC3DB2Y5_lESsXE8o9ltc05O89jdN-dg2";
+    let digest = URL_SAFE_NO_PAD.encode(Sha256::digest("certificate"));
+    let hex: String = Sha256::digest("certificate").iter().map(|byte| format!("{byte:02x}")).collect();
+    let with_key = json!({ "x5t#S256": digest, "jkt": self::thumbprint(CLIENT) });
+    let other = "00".repeat(32);
+    for (what, issuer, path, cnf, certificate, expected) in [
+        ("its certificate", ("id", 1), "/id", json!({ "x5t#S256": digest }), Some(hex.as_str()), "ok"),
+        ("where proofs are required", ("bank", 2), "/bank", json!({ "x5t#S256": digest }), Some(&hex), "ok"),
+        ("in upper case", ("id", 1), "/id", json!({ "x5t#S256": digest }), Some(&hex.to_uppercase()), "ok"),
+        ("no certificate", ("id", 1), "/id", json!({ "x5t#S256": digest }), None, "certificate_mismatch"),
+        ("another", ("id", 1), "/id", json!({ "x5t#S256": digest }), Some(&other), "certificate_mismatch"),
+        ("a part", ("id", 1), "/id", json!({ "x5t#S256": digest }), Some(&hex[..62]), "certificate_mismatch"),
+        ("another text", ("id", 1), "/id", json!({ "x5t#S256": digest }), Some("é"), "certificate_mismatch"),
+        ("the RFC's", ("id", 1), "/id", json!({ "x5t#S256": thumbprint }), Some(&hex), "certificate_mismatch"),
+        ("no proof option", ("plain", 3), "/plain", json!({ "x5t#S256": digest }), Some(&hex), "token_bound"),
+        ("a key as well", ("id", 1), "/id", with_key, Some(&hex), "token_bound"),
+        ("an unbound token", ("bank", 2), "/bank", json!({}), Some(&hex), "token_unbound"),
+    ] {
+        let (gateway, ports) = (gateway(), FakePorts::new());
+        *ports.certificate.borrow_mut() = certificate.map(str::to_owned);
+        let token = token_with(issuer.0, issuer.1, &json!({ "cnf": cnf }));
+        let seen = ports.send(&gateway, "GET", path, &[("authorization", &format!("Bearer {token}"))]);
+        assert_eq!(verdict(&seen).1, expected, "{what}");
+        if expected == "certificate_mismatch" {
+            assert!(challenge(&seen).contains("error=\"invalid_token\""), "{what}");
+        }
+        // A cached token is checked again.
+        *ports.certificate.borrow_mut() = None;
+        let seen = ports.send(&gateway, "GET", path, &[("authorization", &format!("Bearer {token}"))]);
+        assert_ne!(verdict(&seen), OK, "{what}");
+    }
+    let (gateway, ports) = (gateway(), FakePorts::new());
+    *ports.certificate.borrow_mut() = Some(hex);
+    let cnf = json!({ "cnf": { "x5t#S256": digest, "jkt": self::thumbprint(CLIENT) } });
+    let token = token_with("id", 1, &cnf);
+    assert_eq!(verdict(&send(&gateway, &ports, "/id", &token, &proof(&token, "/id"))), OK, "both");
+    let token = token_with("id", 1, &json!({ "cnf": { "x5t#S256": digest } }));
+    assert_eq!(verdict(&send(&gateway, &ports, "/id", &token, &proof(&token, "/id"))).1, "token_unbound");
+}
+
+#[test]
+fn the_metadata_of_a_resource_says_what_its_clients_prove() {
+    let policy = format!(
+        "{}[[resources]]\npath = \"/bank\"\n[[resources]]\npath = \"/id\"\n[[resources]]\npath = \"/plain\"\n",
+        policy()
+    );
+    let (gateway, ports) = (gateway_of(&policy), FakePorts::new());
+    for (path, required, algorithms) in [
+        ("/bank", json!(true), json!(["ES256", "EdDSA", "RS256", "PS256"])),
+        ("/id", Value::Null, json!(["ES256", "EdDSA", "RS256", "PS256"])),
+        ("/plain", Value::Null, Value::Null),
+    ] {
+        let seen = ports.send(&gateway, "GET", &format!("/.well-known/oauth-protected-resource{path}"), &[]);
+        let document: Value = serde_json::from_str(&answer(&seen).body).unwrap();
+        assert_eq!(document["dpop_bound_access_tokens_required"], required, "{path}");
+        assert_eq!(document["dpop_signing_alg_values_supported"], algorithms, "{path}");
     }
 }
 
@@ -422,6 +564,7 @@ fn the_example_of_the_rfc_is_accepted() {
         method: "GET",
         is_url: &|url| url == "https://resource.example.org/protectedresource",
         token: TOKEN,
+        is_nonce: None,
     };
     let at = UnixMillis::from_secs(1_562_262_618);
     assert!(proof.admit(outcome, &expected, at).is_ok());

@@ -5,11 +5,12 @@ use std::{
     collections::{BTreeSet, HashSet},
 };
 
+use portcullis_token::{Algorithm, PROOF_ALGORITHMS};
 use serde_json::{Value, json};
 
 use crate::{
     access::Access,
-    model::{Issuer, Policy, Resource, Route},
+    model::{Issuer, Policy, Proof, Resource, Route},
     named::find,
     providers,
     reserved::{METADATA_PATH, is_below},
@@ -26,13 +27,18 @@ impl Resource {
         [public_url, METADATA_PATH, self.suffix()].concat()
     }
 
-    /// Returns its metadata, without members that have no value (RFC 9728, section 3.2).
-    pub fn metadata(&self, public_url: &str) -> Value {
+    /// Returns its metadata, without members that have no value (RFC 9728, section 3.2). `proofs` are the least and the
+    /// most that its routes ask of tokens.
+    pub fn metadata(&self, public_url: &str, (least, most): (Option<Proof>, Option<Proof>)) -> Value {
+        let algorithms = most.map(|_| PROOF_ALGORITHMS.map(Algorithm::name));
         let mut document = json!({
             "resource": self.url(public_url),
             "authorization_servers": self.authorization_servers,
             "scopes_supported": self.scopes_supported,
             "bearer_methods_supported": ["header"],
+            "tls_client_certificate_bound_access_tokens": most.map(|_| true),
+            "dpop_signing_alg_values_supported": algorithms,
+            "dpop_bound_access_tokens_required": (least == Some(Proof::Required)).then_some(true),
             "resource_name": self.resource_name,
             "resource_documentation": self.resource_documentation,
         });
@@ -82,6 +88,18 @@ impl Policy {
             }
         }
         found
+    }
+
+    /// Returns the least and the most that the routes of each resource ask of tokens.
+    pub fn resource_proofs(&self) -> Vec<(Option<Proof>, Option<Proof>)> {
+        if !self.has_proofs() {
+            return vec![(None, None); self.resources.len()];
+        }
+        let of_routes = |routes: Vec<(usize, &Route)>| {
+            let ranges = routes.into_iter().map(|(_, route)| self.proofs_of(route));
+            ranges.reduce(|one, other| (one.0.min(other.0), one.1.max(other.1))).unwrap_or_default()
+        };
+        self.protected_routes().into_iter().map(of_routes).collect()
     }
 
     /// Returns the issuers of these routes whose tokens clients send in `Authorization`. A proxy gets the tokens of

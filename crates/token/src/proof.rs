@@ -36,6 +36,8 @@ named_enum! {
     code,
     /// The token is bound to a key or a certificate, and was sent without the proof of it.
     TokenBound = "token_bound",
+    /// The token is bound to a certificate, and the client has shown another one or none.
+    WrongCertificate = "certificate_mismatch",
     /// The token is bound to nothing, where a bound one is needed.
     TokenUnbound = "token_unbound",
     /// The proof is of another key than the token's.
@@ -60,6 +62,8 @@ named_enum! {
     WrongUrl = "proof_url_mismatch",
     /// `ath` is not the hash of the token.
     WrongToken = "proof_token_mismatch",
+    /// `nonce` is missing or has expired; the answer has another.
+    NonceNeeded = "proof_nonce_needed",
     /// `iat` is missing, too old or in the future.
     BadTime = "proof_time_invalid",
     /// `jti` is missing, empty or too long.
@@ -71,7 +75,7 @@ named_enum! {
 impl ProofError {
     /// Whether the token is wrong, and no other proof would do (RFC 9449, section 7.1).
     pub const fn is_of_token(self) -> bool {
-        matches!(self, Self::TokenBound | Self::TokenUnbound | Self::WrongKey)
+        matches!(self, Self::TokenBound | Self::WrongCertificate | Self::TokenUnbound | Self::WrongKey)
     }
 }
 
@@ -93,6 +97,8 @@ pub struct ExpectedProof<'a> {
     pub is_url: &'a dyn Fn(&str) -> bool,
     /// The request's token, as sent.
     pub token: &'a str,
+    /// Whether a text is a nonce that says when the proof was made; `None` if `iat` has to say it.
+    pub is_nonce: Option<&'a dyn Fn(&str) -> bool>,
 }
 
 /// Identifies a proof, by its key and its `jti`.
@@ -190,8 +196,16 @@ impl UnverifiedProof<'_> {
         if claims.string("ath") != Some(&digest(expected.token)) {
             return Err(ProofError::WrongToken);
         }
-        let is_recent =
-            |issued: UnixMillis| issued <= now.plus(limits::PROOF_AHEAD_MS) && now < issued.plus(limits::PROOF_AGE_MS);
+        if let Some(is_nonce) = expected.is_nonce
+            && !claims.string("nonce").is_some_and(is_nonce)
+        {
+            return Err(ProofError::NonceNeeded);
+        }
+        // A nonce says it as well, so that clients with a wrong clock are served, too (RFC 9449, section 4.3).
+        let is_recent = |issued: UnixMillis| {
+            let is_in_time = issued <= now.plus(limits::PROOF_AHEAD_MS) && now < issued.plus(limits::PROOF_AGE_MS);
+            is_in_time || expected.is_nonce.is_some()
+        };
         if !claims.member("iat").and_then(date).is_some_and(is_recent) {
             return Err(ProofError::BadTime);
         }

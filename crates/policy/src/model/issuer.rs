@@ -26,8 +26,9 @@ pub struct Issuer {
     /// also has another source of the route is 401. Browsers' requests are accepted from the same origins as with
     /// `token_cookie`. The header is never forwarded, on any route.
     pub token_header: Option<String>,
-    /// Whether clients prove that its tokens are theirs (DPoP, RFC 9449). `"optional"`: a token that is bound to a key
-    /// needs a proof. `"required"`: tokens that are not bound are refused, too. Without it, bound tokens are refused.
+    /// Whether clients prove that its tokens are theirs. `"optional"`: a token that is bound to a key needs a proof (DPoP,
+    /// RFC 9449), one that is bound to a certificate needs that certificate (RFC 8705). `"required"`: tokens that are
+    /// not bound are refused, too. Without it, bound tokens are refused.
     /// Needs `public_url`, and does not go with `token_header`.
     pub proof: Option<Proof>,
     /// Tenants whose tokens are accepted, if `issuer` is a template.
