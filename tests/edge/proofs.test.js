@@ -2,10 +2,11 @@
 // oidc-provider, and uses it at the gateway. dpop makes proofs by itself.
 
 import assert from "node:assert/strict";
-import { generateKeyPairSync } from "node:crypto";
+import { createHash, generateKeyPairSync, randomBytes } from "node:crypto";
 import { before, describe, test } from "node:test";
 
 import * as dpop from "dpop";
+import { SignJWT } from "jose";
 import * as oauth from "oauth4webapi";
 import { Provider } from "oidc-provider";
 
@@ -20,6 +21,8 @@ const scope = fileScope();
 const GATEWAY = "https://api.example.com";
 const CLIENT = { client_id: "agent" };
 
+const DEVICE = generateKeyPairSync("ed25519");
+
 const policy = (issuer) => `
 public_url = "${GATEWAY}"
 
@@ -29,6 +32,14 @@ audience = ["${GATEWAY}/"]
 algorithms = ["RS256"]
 types = ["at+jwt"]
 discovery = true
+revocable = true
+proof = "optional"
+
+[issuers.mtls]
+issuer = "https://mtls.example"
+audience = ["${GATEWAY}/"]
+algorithms = ["EdDSA"]
+jwks = '${JSON.stringify({ keys: [DEVICE.publicKey.export({ format: "jwk" })] })}'
 proof = "optional"
 
 [upstreams.users]
@@ -53,6 +64,13 @@ methods = ["GET", "POST"]
 upstream = "users"
 access = "user"
 proof = "required"
+
+[[routes]]
+path = "/once"
+methods = ["GET"]
+upstream = "users"
+access = "user"
+revocation = "strict"
 
 [[routes]]
 path = "/login"
@@ -99,7 +117,7 @@ describe("proofs of possession", () => {
     await new Promise((resolve) => listening.once("listening", resolve));
     scope.after(() => new Promise((resolve) => listening.close(resolve)));
     [users, auth] = [await startUpstream(scope), await startUpstream(scope)];
-    edge = await startEdge(scope, { users, auth, policy: { text: policy(issuer) } });
+    edge = await startEdge(scope, { users, auth, twin: true, policy: { text: policy(issuer) } });
     const discovered = await oauth.discoveryRequest(new URL(issuer), network);
     server = await oauth.processDiscoveryResponse(new URL(issuer), discovered);
   });
@@ -230,6 +248,63 @@ describe("proofs of possession", () => {
     }
   });
 
+  test("are used once by all isolates on strict routes", async () => {
+    const keys = await dpop.generateKeyPair("ES256");
+    const token = await tokenFor(oauth.DPoP(CLIENT, keys));
+    const send = async (path) => {
+      const proof = await dpop.generateProof(keys, `${GATEWAY}${path}`, "GET", undefined, token);
+      const request = { path, headers: { authorization: `DPoP ${token}`, dpop: proof } };
+      const [first, second] = [await edge.send(request), await edge.twin(request)];
+      return [first.status, second.status, second.json.code];
+    };
+    assert.deepEqual((await send("/things/1")).slice(0, 2), [200, 200]);
+    assert.deepEqual(await send("/once"), [200, 401, "proof_replayed"]);
+  });
+
+  test("are replaced by client certificates where a token is bound to one", async () => {
+    const certificate = createHash("sha256").update("certificate");
+    const digest = certificate.digest();
+    const claims = {
+      iss: "https://mtls.example",
+      aud: `${GATEWAY}/`,
+      sub: "device",
+      cnf: { "x5t#S256": digest.toString("base64url") },
+    };
+    const token = remember(
+      await new SignJWT(claims)
+        .setProtectedHeader({ alg: "EdDSA" })
+        .setIssuedAt()
+        .setExpirationTime("5m")
+        .sign(DEVICE.privateKey),
+    );
+    // Miniflare takes the platform's facts from this header.
+    const send = async (tlsClientAuth) => {
+      const headers = { authorization: `Bearer ${token}`, "MF-CF-Blob": JSON.stringify({ tlsClientAuth }) };
+      const answer = await edge.send({ path: "/money", headers });
+      return answer.status === 200 ? "ok" : JSON.parse(answer.body).code;
+    };
+    const facts = { certPresented: "1", certVerified: "SUCCESS", certRevoked: "0" };
+    const shown = { ...facts, certFingerprintSHA256: digest.toString("hex") };
+    for (const [expected, sent] of [
+      ["ok", shown],
+      ["certificate_mismatch", { ...shown, certFingerprintSHA256: "00".repeat(32) }],
+      ["certificate_mismatch", { ...shown, certVerified: "FAILED:self signed certificate" }],
+      ["certificate_mismatch", { ...shown, certVerified: "NONE" }],
+      ["certificate_mismatch", { ...shown, certRevoked: "1" }],
+      ["certificate_mismatch", { ...facts, certFingerprintSHA256: [shown.certFingerprintSHA256] }],
+      ["certificate_mismatch", facts],
+      ["certificate_mismatch", null],
+      ["certificate_mismatch", undefined],
+    ]) {
+      assert.equal(await send(sent), expected, JSON.stringify(sent));
+    }
+    // Headers of other proxies are no facts.
+    for (const name of ["Client-Cert", "X-Client-Cert", "X-SSL-Client-Cert", "Cf-Client-Cert-Sha256"]) {
+      const headers = { authorization: `Bearer ${token}`, [name]: digest.toString("hex") };
+      assert.equal((await edge.send({ path: "/money", headers })).status, 401, name);
+    }
+  });
+
   test("of a login are for the service", async () => {
     const proof = await dpop.generateProof(await dpop.generateKeyPair("ES256"), `${GATEWAY}/login`, "POST");
     assert.equal((await edge.send({ method: "POST", path: "/login", headers: { dpop: proof } })).status, 200);
@@ -254,5 +329,24 @@ describe("proofs of possession", () => {
     const answer = await edge.send({ path: "/money", headers: { authorization: `DPoP ${token}`, dpop: proof } });
     assert.equal((await edge.lineOf(answer)).code, "proof_method_mismatch");
     assert.ok(!edge.output.includes(token) && !edge.output.includes(proof));
+  });
+
+  test("have the gateway's nonce where the deployment asks for it", async () => {
+    await edge.restart({ vars: { DPOP_NONCE_KEYS: `n1:${randomBytes(32).toString("base64url")}` } });
+    const handle = oauth.DPoP(CLIENT, await oauth.generateKeyPair("ES256"));
+    const token = await tokenFor(handle);
+    const refused = await call(token, "GET", "/money", handle).then(
+      (response) => assert.fail(`it is ${response.status}`),
+      (error) => error,
+    );
+    assert.ok(oauth.isDPoPNonceError(refused), refused);
+    // The handle has kept the nonce of the refusal.
+    for (const path of ["/money", "/things/1", "/once"]) {
+      assert.equal((await call(token, "GET", path, handle)).status, 200, path);
+    }
+    assert.equal((await refusal(call(token, "GET", "/money"))).status, 401);
+    const headers = { origin: "https://app.example" };
+    const exposed = (await edge.get("/things/1", { headers })).headers["access-control-expose-headers"];
+    assert.match(exposed, /(^|, )dpop-nonce(,|$)/);
   });
 });

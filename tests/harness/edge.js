@@ -156,8 +156,8 @@ export async function startEdge(
             line.request_id === answer.headers["x-request-id"],
         ),
       ),
-    async twin({ method = "GET", path, token }) {
-      const headers = token === undefined ? {} : { authorization: `Bearer ${token}` };
+    async twin({ method = "GET", path, token, headers: more = {} }) {
+      const headers = { ...more, ...(token !== undefined && { authorization: `Bearer ${token}` }) };
       const other = await runtime.getWorker("twin");
       const answer = await other.fetch(`${url}${path}`, { method, headers });
       return { status: answer.status, json: await answer.json() };
