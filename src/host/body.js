@@ -39,6 +39,12 @@ import { inTime, readBounded } from "./bindings.js";
 const bodies = new WeakMap();
 
 /**
+ * Bodies that were read before they are forwarded.
+ * @type {WeakMap<Request, Uint8Array<ArrayBuffer>>}
+ */
+const held = new WeakMap();
+
+/**
  * Bodies that are being discarded, the oldest first, each with the time at which it no longer counts. A
  * time instead of a count: code of a request may never resume once its client has left.
  * @type {Set<{ until: number }>}
@@ -259,4 +265,25 @@ export function drain(request, plan) {
  */
 export function readBody(request, maxBytes, timeoutMs) {
   return inTime(timeoutMs, () => readBounded(request.body, maxBytes));
+}
+
+/**
+ * Reads a body completely, and keeps it for `heldBody`. Returns its SHA-256, or null if it has more than `maxBytes`.
+ * @param {Request} request
+ * @param {number} maxBytes
+ * @param {number} timeoutMs
+ */
+export async function digestBody(request, maxBytes, timeoutMs) {
+  const bytes = await readBody(request, maxBytes, timeoutMs);
+  if (bytes === null) return null;
+  held.set(request, bytes);
+  return crypto.subtle.digest("SHA-256", bytes);
+}
+
+/**
+ * Returns the body that `digestBody` has read.
+ * @param {Request} request
+ */
+export function heldBody(request) {
+  return held.get(request);
 }

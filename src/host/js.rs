@@ -127,6 +127,9 @@ extern "C" {
     #[wasm_bindgen(js_name = readBody)]
     pub(super) fn read_body(request: &web_sys::Request, max_bytes: u32, timeout_ms: u32) -> Promise;
 
+    #[wasm_bindgen(js_name = digestBody)]
+    pub(super) fn digest_body(request: &web_sys::Request, max_bytes: u32, timeout_ms: u32) -> Promise;
+
     #[wasm_bindgen(js_name = continueBody)]
     pub(super) fn continue_body(request: &web_sys::Request, is_refused: bool);
 }

@@ -463,6 +463,17 @@ impl UpstreamClient for WorkerPorts {
         Ok(Forwarded { reply, url: request.url.clone(), facts })
     }
 
+    async fn digest_body(&self, max_bytes: u64, time_ms: u64) -> Result<[u8; 32], Fault> {
+        let request = self.request().ok_or(Fault::ClientGone)?;
+        let read = js::digest_body(request, number(max_bytes), number(time_ms));
+        let digest =
+            self.poller.wait(read, time_ms).await.map_err(|error| {
+                if rejection(&error) == Fault::TimedOut { Fault::BodySlow } else { Fault::ClientGone }
+            })?;
+        // No digest: the body is too long.
+        Uint8Array::new(&digest).to_vec().try_into().map_err(|_| Fault::TooLarge)
+    }
+
     fn has_service(&self, binding: &str) -> bool {
         self.event.env.fetcher(binding).is_some()
     }

@@ -2,7 +2,7 @@
 // performs I/O and makes no decision. src/pipeline/wire.rs describes and parses what crosses.
 
 import { inTime, readBounded } from "./bindings.js";
-import { ClientBody, drain } from "./body.js";
+import { ClientBody, drain, heldBody } from "./body.js";
 
 /**
  * @import { BodyPlan, EarlyAnswerPlan } from "./body.js"
@@ -85,7 +85,8 @@ function send(fetcher, url, init) {
  * @returns {Promise<Forwarded>}
  */
 async function forwardBody(request, url, init, timeoutMs, plan, fetcher) {
-  if (plan.is_short) return forwardWhole(request, url, init, timeoutMs, plan.time_ms, fetcher);
+  if (plan.is_short || heldBody(request) !== undefined)
+    return forwardWhole(request, url, init, timeoutMs, plan.time_ms, fetcher);
   const controller = new AbortController();
   const body = new ClientBody(request, plan.drain);
   let isAnswered = false;
@@ -140,7 +141,7 @@ async function forwardWhole(request, url, init, timeoutMs, bodyMs, fetcher) {
   let asked;
   try {
     // Each timer is cleared, because a race with one that runs keeps the body in memory.
-    const body = await inTime(bodyMs, () => request.arrayBuffer());
+    const body = heldBody(request) ?? (await inTime(bodyMs, () => request.arrayBuffer()));
     hasRead = true;
     const answer = send(fetcher, url, { ...init, body });
     asked = answer;

@@ -97,12 +97,20 @@ pub(super) struct Claims<'a> {
     request_id: &'a str,
     htm: &'a str,
     htu: &'a str,
+    /// `Content-Digest` of the body (RFC 9530, section 2), if the upstream wants it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content_digest: Option<&'a str>,
 }
 
 impl<'a> Claims<'a> {
     /// Returns the claims about a request by its method, path and query.
     pub(super) fn new(request_id: &'a str, (htm, htu): (&'a str, &'a str)) -> Self {
         Self { request_id, htm, htu, ..Self::default() }
+    }
+
+    /// Returns the claims with the digest of the body.
+    pub(super) fn with_digest(self, content_digest: Option<&'a str>) -> Self {
+        Self { content_digest, ..self }
     }
 }
 

@@ -144,6 +144,9 @@ pub trait UpstreamClient: Runtime {
     /// Sends the request, its body streamed, to an upstream; [`Fault::NotBound`] without its binding.
     async fn forward(&self, request: &Forward<'_>) -> Result<Forwarded<Self::Reply>, Fault>;
 
+    /// Reads the request's body, keeps it for [`UpstreamClient::forward`], and returns its SHA-256.
+    async fn digest_body(&self, max_bytes: u64, time_ms: u64) -> Result<[u8; 32], Fault>;
+
     /// Returns whether a binding is there that takes requests.
     fn has_service(&self, binding: &str) -> bool;
 

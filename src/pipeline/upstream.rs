@@ -6,9 +6,11 @@ use std::{
     net::IpAddr,
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use portcullis_resilience::{
     Breaker, BreakerDecision, BreakerSettings, BreakerState, FIRST_OPEN_MS, Observation, RetryBudget, full_jitter,
 };
+use sha2::{Digest as _, Sha256};
 
 use super::{
     assertion::{AssertionKeys, Caller, Claims, HeldKey},
@@ -18,10 +20,13 @@ use super::{
     permits::{Lease, Permits},
     ports::{AssertionSigner, Forwarded, Runtime, UpstreamClient},
     settings::{Misconfiguration, Settings},
-    wire::{AnswerFacts, Fault, Forward},
+    wire::{AnswerFacts, BodyPlan, Fault, Forward},
 };
-use portcullis_policy::{OnDown, UpstreamTarget, check_base_url, check_bound_url};
+use portcullis_policy::{OnDown, UpstreamTarget, check_base_url, check_bound_url, is_same_header};
 use portcullis_token::{UnixMillis, keys::key_set};
+
+/// Header with the digest of a body (RFC 9530).
+const CONTENT_DIGEST: &str = "content-digest";
 
 /// Scheme of a service that rejects the gateway's assertion.
 const ASSERTION_SCHEME: &str = "Gateway-Assertion";
@@ -129,6 +134,19 @@ impl Upstream {
         let keys = self.assertion.as_ref().map_err(|fault| Denial::Misconfigured { fault: fault.clone() })?;
         let (begun, has_body) = (ports.now(), request.body.is_some());
         let _permits = self.acquire(has_body, client, begun).ok_or(Denial::UpstreamBusy)?;
+        let digest = if self.config.assertion.content_digest {
+            // Apart, so that other requests do not carry its state.
+            let digest = Box::pin(digest_of(request.body.as_ref(), ports)).await;
+            Some(digest.map_err(|fault| self.judge(fault).1)?)
+        } else {
+            None
+        };
+        if let Some(digest) = &digest {
+            // In every spelling: a service that follows CGI would take the client's for the gateway's.
+            request.headers.retain(|(name, _)| !is_same_header(name, CONTENT_DIGEST));
+            request.headers.push((CONTENT_DIGEST.into(), digest.clone().into()));
+        }
+        let claims = &claims.with_digest(digest.as_deref());
         self.retry_budget.borrow_mut().deposit();
         let path = std::mem::take(&mut request.url);
         let mut settings = self.breaker;
@@ -322,6 +340,18 @@ pub(super) fn build_all(
     let keys = published.iter().filter_map(|(at, index)| Some(&upstreams.get(*at)?.assertion_keys().get(*index)?.key));
     let set = (!published.is_empty()).then(|| key_set(keys));
     Ok((upstreams, set))
+}
+
+/// Reads a body and returns its digest as a header's value (RFC 9530, section 2). The fault of a body that is too long to be
+/// kept is [`Fault::TooLarge`]; nothing is read of one that says so.
+async fn digest_of(body: Option<&BodyPlan>, ports: &impl UpstreamClient) -> Result<String, Fault> {
+    let digest = match body {
+        None => Sha256::digest([]).into(),
+        Some(BodyPlan { length: Some(bytes), .. }) if *bytes > limits::WHOLE_BODY_BYTES => return Err(Fault::TooLarge),
+        Some(body) => ports.digest_body(body.max_bytes.min(limits::WHOLE_BODY_BYTES), body.time_ms).await?,
+    };
+    let digest: [u8; 32] = digest;
+    Ok(["sha-256=:", &STANDARD.encode(digest), ":"].concat())
 }
 
 /// Returns what an answer says about a target. An upstream that says when to come back works and

@@ -2,7 +2,7 @@
 // the same assertions.
 
 import assert from "node:assert/strict";
-import { generateKeyPairSync } from "node:crypto";
+import { createHash, generateKeyPairSync } from "node:crypto";
 import { before, describe, test } from "node:test";
 
 import { SignJWT, createRemoteJWKSet, jwtVerify } from "jose";
@@ -29,7 +29,7 @@ jwks_path = "/.well-known/jwks.json"
 
 [upstreams.auth]
 url = "http://127.0.0.1:1"
-assertion = { algorithm = "EdDSA" }
+assertion = { algorithm = "EdDSA", content_digest = true }
 
 [upstreams.users]
 url = "http://127.0.0.1:2"
@@ -37,7 +37,7 @@ assertion = { algorithm = "ES256", claims = ["tenant", "https://example.com/org"
 
 [[routes]]
 path = "/auth"
-methods = ["GET"]
+methods = ["GET", "POST"]
 upstream = "auth"
 access = "public"
 
@@ -142,6 +142,36 @@ describe("an assertion with a public key", () => {
     const refused = await edge.get("/orders", { token });
     assert.equal(refused.status, 403);
     assert.equal(refused.json().code, "claims_too_large");
+  });
+
+  test("has the digest of the body that the service gets", async () => {
+    const keys = keySet();
+    const post = (body, headers = {}) =>
+      edge.send({ method: "POST", path: "/auth", body, headers: { "content-digest": "sha-256=:AAAA:", ...headers } });
+    for (const [body, headers] of [
+      ["hello", {}],
+      ["b".repeat(65_536), {}],
+      ["b".repeat(60_000), { "transfer-encoding": "chunked" }],
+      ["", {}],
+      ['{"name": "Größe"}', { "content-type": "application/json" }],
+    ]) {
+      const answer = await post(body, headers);
+      assert.equal(answer.status, 200, answer.body);
+      const seen = auth.requests.at(-1);
+      assert.equal(seen.body, body);
+      const digest = `sha-256=:${createHash("sha256").update(seen.body).digest("base64")}:`;
+      assert.equal(seen.headers["content-digest"], digest);
+      const { payload } = await check(seen.assertion, keys, "auth", ["EdDSA"]);
+      assert.equal(payload.content_digest, digest);
+    }
+    const empty = await check(await assertionOf("/auth", auth), keys, "auth", ["EdDSA"]);
+    assert.equal(empty.payload.content_digest, `sha-256=:${createHash("sha256").digest("base64")}:`);
+    const before = auth.requests.length;
+    for (const headers of [{}, { "transfer-encoding": "chunked" }]) {
+      const answer = await post("b".repeat(65_537), headers);
+      assert.deepEqual([answer.status, answer.json().code], [413, "body_too_large"]);
+    }
+    assert.equal(auth.requests.length, before, "nothing was forwarded");
   });
 
   test("has its public keys where everyone may read and keep them, and no private member", async () => {

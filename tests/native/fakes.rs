@@ -23,6 +23,7 @@ use portcullis_token::{
     revocation::{LogPage, RevocationEntry, limits},
 };
 use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
 
 use crate::signer::{Signer, jwks, sign_with};
 
@@ -239,6 +240,8 @@ pub(crate) struct FakePorts {
     pub(crate) metrics_fail: Cell<bool>,
     /// Messages that a collector received, each with its URL, headers and number of dropped spans.
     pub(crate) spans: RefCell<Vec<(String, serde_json::Value)>>,
+    /// Why the body cannot be read.
+    pub(crate) body_fault: Cell<Option<Fault>>,
     /// The request's body.
     pub(crate) body: RefCell<Vec<u8>>,
     /// The answer of policy decision points, and the questions that they got.
@@ -301,6 +304,7 @@ impl FakePorts {
             metrics_fail: Cell::new(false),
             spans: RefCell::default(),
             body: RefCell::default(),
+            body_fault: Cell::new(None),
             decision: RefCell::new(Ok((200, r#"{"decision":true}"#.to_owned()))),
             questions: RefCell::default(),
             country: RefCell::default(),
@@ -578,6 +582,14 @@ impl UpstreamClient for FakePorts {
         let body_ended = if self.upstream_answers_early.get() { "" } else { "1" };
         let facts = AnswerFacts::parse(&format!("{body_ended}\n{status}\n{}", names.join("\n")))?;
         Ok(Forwarded { reply: (), url: forward.url.clone(), facts })
+    }
+
+    async fn digest_body(&self, max_bytes: u64, _: u64) -> Result<[u8; 32], Fault> {
+        let body = self.body.borrow();
+        if u64::try_from(body.len()).unwrap() > max_bytes {
+            return Err(Fault::TooLarge);
+        }
+        self.body_fault.get().map_or_else(|| Ok(Sha256::digest(&*body).into()), Err)
     }
 
     fn has_service(&self, binding: &str) -> bool {

@@ -24,6 +24,7 @@ mod conditions;
 mod config;
 mod config_mistakes;
 mod config_variants;
+mod content_digest;
 mod corpus;
 mod credentials;
 mod decisions;

@@ -77,6 +77,9 @@ pub struct Assertion {
     /// Claims of the token that the service gets in the member `claims`, next to the token's `iss`. With `["iss"]`, the
     /// issuer alone. Example: `claims = ["tenant", "https://example.com/org"]`
     pub claims: Vec<String>,
+    /// The assertion and the header `Content-Digest` (RFC 9530) have the SHA-256 of the request's body, so that no other
+    /// body passes for it. A body of more than 64 KiB is then 413.
+    pub content_digest: bool,
 }
 
 /// An algorithm for assertions.
