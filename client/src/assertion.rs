@@ -1,13 +1,27 @@
-//! Verification of `X-Gateway-Assertion`: a JWS (RFC 7515, HS256) with which the gateway identifies one
-//! request and, on protected routes, its user.
+//! Verification of `X-Gateway-Assertion`: a JWS (RFC 7515) with which the gateway identifies one request
+//! and, on protected routes, its user. HS256 by a shared secret or, with the feature `jwks`, ES256 or EdDSA
+//! by the gateway's public keys.
 //!
-//! Pure: keys, request and `now` are arguments. An origin takes the identity from the assertion only; a
+//! Keys, request and `now` are arguments. An origin takes the identity from the assertion only; a
 //! request that bypassed the gateway carries no assertion.
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
 use hmac::{Hmac, Mac as _};
 use serde::Deserialize;
-use sha2::Sha256;
+use serde_json::{Map, Value};
+use sha2::{Digest as _, Sha256};
+
+#[cfg(feature = "jwks")]
+use {
+    crate::{
+        error::ClientError,
+        jwks::{Algorithm, Fault, JwksVerifier, KeySet, TokenRule},
+    },
+    std::sync::Arc,
+};
 
 /// Name of the header with the assertion, in lower case.
 pub const HEADER: &str = "x-gateway-assertion";
@@ -30,9 +44,22 @@ const SECRET_BYTES: usize = 32;
 /// Secrets that may be valid at once, for rotation.
 const SECRETS: usize = 2;
 
-/// The secrets shared with the gateway, by `kid`.
+/// The keys that check assertions, of one kind: a shared secret never checks an assertion by a public key, nor
+/// the other way round.
 #[derive(Clone)]
-pub struct AssertionKeys(Vec<(String, Vec<u8>)>);
+pub struct AssertionKeys(Keys);
+
+#[derive(Clone)]
+enum Keys {
+    /// Secrets shared with the gateway, by `kid`.
+    Shared(Vec<(String, Vec<u8>)>),
+    /// The gateway's public keys.
+    #[cfg(feature = "jwks")]
+    Public(Arc<KeySet>),
+    /// The same, fetched from the gateway.
+    #[cfg(feature = "jwks")]
+    Published(JwksVerifier),
+}
 
 impl std::fmt::Debug for AssertionKeys {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -40,26 +67,31 @@ impl std::fmt::Debug for AssertionKeys {
     }
 }
 
-/// The text is not `kid:base64url-of-32-bytes`, one or two with a comma between.
+/// The text is not `kid:base64url-of-32-bytes`, one or two with a comma between, or no key set with a usable key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BadAssertionKeys;
 
 impl std::fmt::Display for BadAssertionKeys {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("the assertion keys are not kid:base64url-of-32-bytes, one or two with a comma between")
+        formatter.write_str(
+            "the assertion keys are neither kid:base64url-of-32-bytes, one or two with a comma between, nor a set of public \
+             keys",
+        )
     }
 }
 
 impl std::error::Error for BadAssertionKeys {}
 
-/// Why an assertion is invalid. Each is 401; the reason is for the log.
+/// Why an assertion is invalid. Each but [`AssertionError::KeysUnavailable`] is 401; the reason is for the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AssertionError {
     /// Not a single compact JWS within the size limit and with the header of the contract.
     Malformed,
-    /// `kid` names no valid secret.
+    /// `kid` names no valid key.
     UnknownKey,
-    /// The MAC does not match.
+    /// The gateway's public keys cannot be fetched: 503.
+    KeysUnavailable,
+    /// The MAC or the signature does not match.
     BadSignature,
     /// The claims violate the contract, or `iss` is not the gateway.
     BadClaims,
@@ -75,8 +107,9 @@ impl std::fmt::Display for AssertionError {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str(match self {
             Self::Malformed => "the assertion is not one bounded compact JWS of the gateway's form",
-            Self::UnknownKey => "the assertion's kid names no live secret",
-            Self::BadSignature => "the assertion's MAC does not match",
+            Self::UnknownKey => "the assertion's kid names no live key",
+            Self::KeysUnavailable => "the gateway's public keys cannot be fetched",
+            Self::BadSignature => "the assertion's signature does not match",
             Self::BadClaims => "the assertion's claims are not those of the gateway",
             Self::WrongAudience => "the assertion is for another service",
             Self::Expired => "the assertion is not valid at this time; compare the clocks of gateway and service",
@@ -93,6 +126,7 @@ impl AssertionError {
         match self {
             Self::Malformed => "assertion_malformed",
             Self::UnknownKey => "assertion_key_unknown",
+            Self::KeysUnavailable => "assertion_keys_unavailable",
             Self::BadSignature => "assertion_signature_invalid",
             Self::BadClaims => "assertion_claims_invalid",
             Self::WrongAudience => "assertion_audience_invalid",
@@ -122,6 +156,16 @@ pub struct Assertion {
     pub request_id: String,
     /// The user; `None` on a public route.
     pub user: Option<AssertedUser>,
+    /// `Content-Digest` of the request's body (RFC 9530), if the gateway's policy asks for it.
+    pub content_digest: Option<String>,
+}
+
+impl Assertion {
+    /// Whether the gateway forwarded this body with the request. False if the assertion has no digest.
+    pub fn covers_body(&self, body: &[u8]) -> bool {
+        let digest = STANDARD.encode(Sha256::digest(body));
+        self.content_digest.as_deref() == Some(["sha-256=:", &digest, ":"].concat().as_str())
+    }
 }
 
 /// The user of a request.
@@ -135,12 +179,22 @@ pub struct AssertedUser {
     pub roles: Vec<String>,
     /// Session, if the token had one.
     pub session_id: Option<String>,
+    /// Issuer of the token, if the gateway's policy names claims for this service. Users of two issuers may have the
+    /// same id.
+    pub issuer: Option<String>,
+    /// The claims of the token that the policy names for this service, and `iss`.
+    pub claims: Map<String, Value>,
 }
 
 impl AssertedUser {
     /// Whether the user has a role.
     pub fn has_role(&self, role: &str) -> bool {
         self.roles.iter().any(|held| held == role)
+    }
+
+    /// Returns a claim of the token that is a text.
+    pub fn claim(&self, name: &str) -> Option<&str> {
+        self.claims.get(name)?.as_str()
     }
 }
 
@@ -166,10 +220,19 @@ struct Claims {
     #[serde(default)]
     roles: Vec<String>,
     sid: Option<String>,
+    #[serde(default)]
+    claims: Map<String, Value>,
+    content_digest: Option<String>,
 }
 
+/// `typ` of an assertion.
+const TYP: &str = "gateway+jwt";
+
+/// `iss` of an assertion.
+const ISSUER: &str = "portcullis";
+
 impl AssertionKeys {
-    /// Parses the setting.
+    /// Parses the setting with the shared secrets.
     ///
     /// # Errors
     /// [`BadAssertionKeys`], which contains nothing of the text.
@@ -184,10 +247,51 @@ impl AssertionKeys {
             }
             keys.push((kid.to_owned(), secret));
         }
-        Ok(Self(keys))
+        Ok(Self(Keys::Shared(keys)))
     }
 
-    /// Verifies an assertion for a request: form, key, MAC, then each claim.
+    /// Reads a set of public keys (RFC 7517), such as a copy of the gateway's `/_gateway/jwks.json`.
+    ///
+    /// # Errors
+    /// [`BadAssertionKeys`]: the set has no public key for ES256 or EdDSA.
+    #[cfg(feature = "jwks")]
+    pub fn parse_jwks(jwks: &str) -> Result<Self, BadAssertionKeys> {
+        KeySet::read(jwks.as_bytes()).map(|set| Self(Keys::Public(Arc::new(set)))).ok_or(BadAssertionKeys)
+    }
+
+    /// Returns the public keys that the gateway at this URL publishes. The layers of [`crate::extract`] fetch them when
+    /// an assertion needs them; without these, call [`AssertionKeys::prepare`] before [`AssertionKeys::verify`].
+    ///
+    /// # Errors
+    /// [`ClientError::Invalid`], which names the fault of the URL.
+    #[cfg(feature = "jwks")]
+    pub fn published(gateway_url: &str) -> Result<Self, ClientError> {
+        let rule = TokenRule {
+            issuer: ISSUER.to_owned(),
+            audience: String::new(),
+            typ: TYP.to_owned(),
+            algorithms: ALGORITHMS.to_vec(),
+        };
+        Ok(Self(Keys::Published(JwksVerifier::new(gateway_url, rule)?.with_path("/_gateway/jwks.json"))))
+    }
+
+    /// Fetches the published keys if those at hand are too old or lack the key of this assertion. Returns at once for
+    /// other keys.
+    pub async fn prepare(&self, assertion: &str) {
+        match &self.0 {
+            Keys::Shared(_) => {
+                let _ = assertion;
+            }
+            #[cfg(feature = "jwks")]
+            Keys::Public(_) => {}
+            #[cfg(feature = "jwks")]
+            Keys::Published(verifier) if assertion.len() <= ASSERTION_BYTES => verifier.prepare(assertion).await,
+            #[cfg(feature = "jwks")]
+            Keys::Published(_) => {}
+        }
+    }
+
+    /// Verifies an assertion for a request: form, key, signature, then each claim.
     ///
     /// # Errors
     /// [`AssertionError`].
@@ -195,31 +299,65 @@ impl AssertionKeys {
         if assertion.len() > ASSERTION_BYTES {
             return Err(AssertionError::Malformed);
         }
-        let (input, mac) = assertion.rsplit_once('.').ok_or(AssertionError::Malformed)?;
-        let (header, claims) = input.split_once('.').ok_or(AssertionError::Malformed)?;
-        let header: Header = decode(header).ok_or(AssertionError::Malformed)?;
-        // The header never chooses the algorithm.
-        if header.alg != "HS256" || header.typ != "gateway+jwt" {
-            return Err(AssertionError::Malformed);
-        }
-        let (_, secret) = self.0.iter().find(|(kid, _)| *kid == header.kid).ok_or(AssertionError::UnknownKey)?;
-        let mac = URL_SAFE_NO_PAD.decode(mac).map_err(|_| AssertionError::Malformed)?;
-        let mut expected = Hmac::<Sha256>::new_from_slice(secret).map_err(|_| AssertionError::UnknownKey)?;
-        expected.update(input.as_bytes());
-        expected.verify_slice(&mac).map_err(|_| AssertionError::BadSignature)?;
-        let claims: Claims = decode(claims).ok_or(AssertionError::BadClaims)?;
+        let claims: Claims = match &self.0 {
+            Keys::Shared(secrets) => open_shared(secrets, assertion)?,
+            #[cfg(feature = "jwks")]
+            Keys::Public(set) => open_public(set, assertion)?,
+            #[cfg(feature = "jwks")]
+            Keys::Published(verifier) => {
+                let set = verifier.usable_keys().ok_or(AssertionError::KeysUnavailable)?;
+                open_public(&set, assertion)?
+            }
+        };
         check(&claims, received)?;
         Ok(Assertion {
             // An earlier version of the gateway has one id for both.
             request_id: claims.request_id.unwrap_or(claims.jti),
+            content_digest: claims.content_digest,
             user: claims.sub.map(|id| AssertedUser {
                 id,
                 email: claims.email,
                 roles: claims.roles,
                 session_id: claims.sid,
+                issuer: claims.claims.get("iss").and_then(Value::as_str).map(str::to_owned),
+                claims: claims.claims,
             }),
         })
     }
+}
+
+fn open_shared(secrets: &[(String, Vec<u8>)], assertion: &str) -> Result<Claims, AssertionError> {
+    let (input, mac) = assertion.rsplit_once('.').ok_or(AssertionError::Malformed)?;
+    let (header, claims) = input.split_once('.').ok_or(AssertionError::Malformed)?;
+    let header: Header = decode(header).ok_or(AssertionError::Malformed)?;
+    // The header never chooses the algorithm.
+    if header.alg != "HS256" || header.typ != TYP {
+        return Err(AssertionError::Malformed);
+    }
+    let (_, secret) = secrets.iter().find(|(kid, _)| *kid == header.kid).ok_or(AssertionError::UnknownKey)?;
+    let mac = URL_SAFE_NO_PAD.decode(mac).map_err(|_| AssertionError::Malformed)?;
+    let mut expected = Hmac::<Sha256>::new_from_slice(secret).map_err(|_| AssertionError::UnknownKey)?;
+    expected.update(input.as_bytes());
+    expected.verify_slice(&mac).map_err(|_| AssertionError::BadSignature)?;
+    decode(claims).ok_or(AssertionError::BadClaims)
+}
+
+/// The algorithms of assertions with a public key. Each key works with one.
+#[cfg(feature = "jwks")]
+const ALGORITHMS: [Algorithm; 2] = [Algorithm::ES256, Algorithm::EdDSA];
+
+#[cfg(feature = "jwks")]
+fn open_public(set: &KeySet, assertion: &str) -> Result<Claims, AssertionError> {
+    let header = assertion.split('.').next().unwrap_or_default();
+    let header: Header = decode(header).ok_or(AssertionError::Malformed)?;
+    if header.typ != TYP || !matches!(header.alg.as_str(), "ES256" | "EdDSA") {
+        return Err(AssertionError::Malformed);
+    }
+    let claims = set.open(assertion, TYP, &ALGORITHMS).map_err(|fault| match fault {
+        Fault::UnknownKey => AssertionError::UnknownKey,
+        Fault::Expired | Fault::Invalid => AssertionError::BadSignature,
+    })?;
+    serde_json::from_value(Value::Object(claims)).map_err(|_| AssertionError::BadClaims)
 }
 
 fn decode<T: for<'de> Deserialize<'de>>(part: &str) -> Option<T> {
@@ -228,7 +366,7 @@ fn decode<T: for<'de> Deserialize<'de>>(part: &str) -> Option<T> {
 
 fn check(claims: &Claims, received: &Received<'_>) -> Result<(), AssertionError> {
     let lifetime = claims.exp.checked_sub(claims.iat).ok_or(AssertionError::BadClaims)?;
-    if claims.iss != "portcullis" || lifetime > LIFETIME_S {
+    if claims.iss != ISSUER || lifetime > LIFETIME_S {
         return Err(AssertionError::BadClaims);
     }
     if claims.aud != received.audience {
@@ -248,7 +386,7 @@ fn check(claims: &Claims, received: &Received<'_>) -> Result<(), AssertionError>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     const NOW: u64 = 1_800_000_000;
     const OLD: [u8; 32] = [1; 32];

@@ -17,7 +17,7 @@ use std::{
 
 use axum::{
     extract::{FromRequestParts, OptionalFromRequestParts, OriginalUri, Request, State},
-    http::{Extensions, HeaderValue, request::Parts},
+    http::{Extensions, HeaderMap, HeaderValue, request::Parts},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -120,6 +120,13 @@ impl Gate {
         self
     }
 
+    /// Fetches the gateway's public keys if the request's assertion needs them. The layers do so.
+    pub async fn prepare(&self, headers: &HeaderMap) {
+        if let Some(assertion) = headers.get(HEADER).and_then(|value| value.to_str().ok()) {
+            self.keys.prepare(assertion).await;
+        }
+    }
+
     /// Verifies a request's assertion and adds the verdict to the request, for extractors.
     pub fn record(&self, request: &mut Request) -> Verdict {
         let verdict = self.check(request);
@@ -197,6 +204,8 @@ pub enum GateRefusal {
     Unchecked,
     /// The request has no valid assertion: 401 with [`GatewayUrl::challenge`].
     NotVouched(GatewayUrl),
+    /// The gateway's public keys cannot be fetched: 503.
+    KeysUnavailable,
     /// The assertion is valid, but names no user: 401.
     NoUser,
 }
@@ -207,6 +216,7 @@ impl GateRefusal {
         match self {
             Self::Unchecked => "internal",
             Self::NotVouched(_) => "gateway_required",
+            Self::KeysUnavailable => "keys_unavailable",
             Self::NoUser => "credentials_missing",
         }
     }
@@ -217,6 +227,7 @@ impl fmt::Display for GateRefusal {
         formatter.write_str(match self {
             Self::Unchecked => "no layer checks the gateway's assertion on this route",
             Self::NotVouched(_) => "the gateway does not vouch for the request",
+            Self::KeysUnavailable => "the gateway's public keys cannot be fetched",
             Self::NoUser => "nobody is logged in",
         })
     }
@@ -228,6 +239,7 @@ impl IntoResponse for GateRefusal {
     fn into_response(self) -> Response {
         match self {
             Self::Unchecked => problem::internal(),
+            Self::KeysUnavailable => problem::unavailable(self.code(), "The gateway's keys are unavailable"),
             Self::NotVouched(ref gateway) => problem::unauthorized(self.code(), &gateway.detail(), gateway.challenge()),
             Self::NoUser => problem::unauthorized(self.code(), "Authorization header required", problem::BEARER),
         }
@@ -237,6 +249,7 @@ impl IntoResponse for GateRefusal {
 /// The layer that verifies and passes every request, for services whose extractors or inner layers
 /// refuse. For `axum::middleware::from_fn_with_state(gate, …)`.
 pub async fn record_assertion(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
+    gate.prepare(request.headers()).await;
     gate.record(&mut request);
     next.run(request).await
 }
@@ -244,17 +257,22 @@ pub async fn record_assertion(State(gate): State<Gate>, mut request: Request, ne
 /// The layer that answers 401 to requests that bypassed the gateway. For
 /// `axum::middleware::from_fn_with_state(gate, …)`, without [`record_assertion`].
 pub async fn require_assertion(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
-    if gate.record(&mut request).assertion().is_some() {
-        next.run(request).await
-    } else {
-        GateRefusal::NotVouched(gate.gateway).into_response()
+    gate.prepare(request.headers()).await;
+    match gate.record(&mut request) {
+        Verdict::Vouched(_) => next.run(request).await,
+        Verdict::Refused(AssertionError::KeysUnavailable) => GateRefusal::KeysUnavailable.into_response(),
+        Verdict::Absent | Verdict::Refused(_) => GateRefusal::NotVouched(gate.gateway).into_response(),
     }
 }
 
 fn vouched(extensions: &Extensions) -> Result<&Assertion, GateRefusal> {
     let verdict = extensions.get::<Verdict>().ok_or(GateRefusal::Unchecked)?;
     let gateway = || extensions.get::<GatewayUrl>().cloned().unwrap_or_default();
-    verdict.assertion().ok_or_else(|| GateRefusal::NotVouched(gateway()))
+    match verdict {
+        Verdict::Vouched(assertion) => Ok(assertion),
+        Verdict::Refused(AssertionError::KeysUnavailable) => Err(GateRefusal::KeysUnavailable),
+        Verdict::Absent | Verdict::Refused(_) => Err(GateRefusal::NotVouched(gateway())),
+    }
 }
 
 /// Extracts the assertion; [`GateRefusal`] without a valid one.

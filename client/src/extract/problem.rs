@@ -49,7 +49,6 @@ pub(super) fn forbidden(code: &'static str, detail: &str) -> Response {
 }
 
 /// Returns 503 with `Retry-After`.
-#[cfg(feature = "jwks")]
 pub(super) fn unavailable(code: &'static str, detail: &str) -> Response {
     let mut response = answer(StatusCode::SERVICE_UNAVAILABLE, "unavailable", code, detail, None);
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("2"));

@@ -40,11 +40,11 @@ struct Key {
 
 /// The keys of an issuer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct KeySet(Vec<Key>);
+pub(crate) struct KeySet(Vec<Key>);
 
 /// Why a token is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// The set has no key for the token, and may have changed.
     UnknownKey,
     /// `exp` has passed.
@@ -56,7 +56,7 @@ pub(super) enum Fault {
 impl KeySet {
     /// Reads a set. Keys that are not for signatures of a known algorithm are skipped. Returns `None` if
     /// none is left: an empty set never replaces a good one.
-    pub(super) fn read(jwks: &[u8]) -> Option<Self> {
+    pub(crate) fn read(jwks: &[u8]) -> Option<Self> {
         if jwks.len() > JWKS_BYTES {
             return None;
         }
@@ -70,19 +70,35 @@ impl KeySet {
         self.0.iter().filter(move |key| key.algorithm == algorithm).filter(is_named).take(TRIES)
     }
 
+    /// Whether a key fits the header of a token, or none ever will.
+    pub(super) fn has_key_for(&self, token: &str) -> bool {
+        let Some((header, _)) = token.split_once('.') else { return true };
+        let Ok(header) = decode(header) else { return true };
+        let text = |name: &str| header.get(name).and_then(Value::as_str);
+        let Some(algorithm) = text("alg").and_then(Algorithm::parse) else { return true };
+        self.fitting(text("kid"), algorithm).next().is_some()
+    }
+
     /// Verifies a token at `now` (seconds since 1970) and returns its claims.
     pub(super) fn verify<C: DeserializeOwned>(&self, token: &str, rule: &TokenRule, now: u64) -> Result<C, Fault> {
         if token.len() > TOKEN_BYTES {
             return Err(Fault::Invalid);
         }
+        let claims = self.open(token, &rule.typ, &rule.algorithms)?;
+        check(&claims, rule, now)?;
+        serde_json::from_value(Value::Object(claims)).map_err(|_| Fault::Invalid)
+    }
+
+    /// Verifies form, header and signature, and returns the claims unchecked.
+    pub(crate) fn open(&self, token: &str, typ: &str, algorithms: &[Algorithm]) -> Result<Map<String, Value>, Fault> {
         let (input, signature) = token.rsplit_once('.').ok_or(Fault::Invalid)?;
         let (header, payload) = input.split_once('.').ok_or(Fault::Invalid)?;
         let header: Map<String, Value> = decode(header)?;
         let text = |name: &str| header.get(name).and_then(Value::as_str);
         let algorithm = text("alg").and_then(Algorithm::parse).ok_or(Fault::Invalid)?;
-        let is_typed = text("typ").is_some_and(|typ| typ.eq_ignore_ascii_case(&rule.typ));
+        let is_typed = text("typ").is_some_and(|own| own.eq_ignore_ascii_case(typ));
         // Extensions in `crit` change how a token is processed (RFC 7515, section 4.1.11).
-        if !rule.algorithms.contains(&algorithm) || !is_typed || header.contains_key("crit") {
+        if !algorithms.contains(&algorithm) || !is_typed || header.contains_key("crit") {
             return Err(Fault::Invalid);
         }
         let kid = match header.get("kid") {
@@ -95,9 +111,7 @@ impl KeySet {
         if !tried.any(|key| key.signed(input.as_bytes(), &signature)) {
             return Err(Fault::Invalid);
         }
-        let claims: Map<String, Value> = decode(payload)?;
-        check(&claims, rule, now)?;
-        serde_json::from_value(Value::Object(claims)).map_err(|_| Fault::Invalid)
+        decode(payload)
     }
 }
 

@@ -26,7 +26,7 @@ use crate::{
     http::{BreakerPolicy, Plaintext, RetryPolicy, Transport, TransportConfig, parse_base_url},
     request::{ApiRequest, Method},
 };
-use keys::{Fault, KeySet};
+pub(crate) use keys::{Fault, KeySet};
 
 /// Time for one fetch of the key set. A caller waits for it.
 const FETCH: Duration = Duration::from_secs(2);
@@ -227,6 +227,25 @@ impl JwksVerifier {
         }
         let held = inner.newer_than(held, is_usable).await?;
         inner.check(&held, token).map_err(token_error)
+    }
+}
+
+impl JwksVerifier {
+    /// Fetches keys if those at hand are too old or lack the key of a token.
+    pub(crate) async fn prepare(&self, token: &str) {
+        let inner = &self.inner;
+        let held = inner.refreshed().await;
+        let is_usable = held.is_younger(inner.policy.max_age, (inner.now)());
+        if !is_usable || !held.set.has_key_for(token) {
+            // Without newer keys, the check of the token fails.
+            let _ = inner.newer_than(held, is_usable).await;
+        }
+    }
+
+    /// Returns the keys at hand, unless they are too old.
+    pub(crate) fn usable_keys(&self) -> Option<Arc<KeySet>> {
+        let held = self.inner.held().clone();
+        held.is_younger(self.inner.policy.max_age, (self.inner.now)()).then_some(held.set)
     }
 }
 

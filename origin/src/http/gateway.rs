@@ -168,6 +168,7 @@ impl From<GateRefusal> for ApiError {
     fn from(refusal: GateRefusal) -> Self {
         match refusal {
             GateRefusal::Unchecked | GateRefusal::NotVouched(_) => Self::gateway_required(),
+            GateRefusal::KeysUnavailable => Self::unavailable("keys_unavailable", "The gateway's keys are unavailable"),
             GateRefusal::NoUser => Self::credentials_missing(),
         }
     }
