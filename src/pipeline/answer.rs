@@ -92,7 +92,7 @@ impl Answer {
         answer
     }
 
-    fn refusal(denial: &Denial, content_type: &str, request_id: &str, body: String) -> Self {
+    pub(super) fn refusal(denial: &Denial, content_type: &str, request_id: &str, body: String) -> Self {
         let mut answer = Self::build(denial.status(), content_type, request_id, body);
         answer.headers.extend(denial.challenge().map(|challenge| ("www-authenticate", challenge)));
         answer.headers.extend(denial.retry_after_s().map(|seconds| ("retry-after", seconds.to_string())));
@@ -136,6 +136,6 @@ fn next_step(status: u16, retry_s: Option<u64>) -> String {
 }
 
 /// Escapes text for a page, although only the gateway's own text goes there.
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

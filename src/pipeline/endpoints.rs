@@ -38,6 +38,7 @@ impl Gateway {
         path: &str,
         ports: &P,
     ) -> Result<Answer, Denial> {
+        exchange.is_endpoint = true;
         if exchange.head.has_undeliverable_body() {
             return Err(Denial::BodyUnexpected);
         }

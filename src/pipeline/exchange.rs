@@ -38,6 +38,8 @@ pub(super) struct Exchange<'a> {
     pub(super) upstream_status: u16,
     /// What did not happen behind a success, for the log.
     pub(super) fault: Option<&'static str>,
+    /// Whether it is for one of the gateway's own endpoints.
+    pub(super) is_endpoint: bool,
     /// The security event of the request, if it is for the endpoint of one.
     pub(super) received: Option<Received>,
 }
@@ -66,6 +68,7 @@ impl<'a> Exchange<'a> {
             upstream_times: None,
             upstream_status: 0,
             fault: None,
+            is_endpoint: false,
             received: None,
         }
     }

@@ -23,6 +23,7 @@ use super::{
     ports::{BackgroundTask, KeyTask, Ports},
     proofs::ProofVerifier,
     rate_limiter::RateLimiter,
+    refusals::RefusalTemplates,
     resources::ResourceMetadata,
     revocation_checker::RevocationChecker,
     settings::{Misconfiguration, Settings},
@@ -58,6 +59,8 @@ pub struct Gateway {
     resource_of: Vec<Option<usize>>,
     /// By index of the policy's resources.
     pub(super) resources: Vec<ResourceMetadata>,
+    /// Templates of refusals, if the policy has any.
+    pub(super) refusals: Option<Box<RefusalTemplates>>,
     /// By upstream index.
     pub(super) upstreams: Vec<Upstream>,
     /// The public keys of assertions as a JWKS text; `None` without any.
@@ -123,6 +126,7 @@ impl Gateway {
             proofs: ProofVerifier::new(&policy, &settings)?,
             revocations: RevocationChecker::new(&policy),
             limiter: RateLimiter::new(&policy, &metrics),
+            refusals: RefusalTemplates::of_policy(&policy)?,
             resources: ResourceMetadata::of_policy(&policy, &settings)?,
             upstreams,
             assertion_jwks,

@@ -28,6 +28,7 @@ pub mod ports;
 mod proofs;
 mod rate_limiter;
 mod references;
+mod refusals;
 mod resources;
 mod revocation_checker;
 mod settings;

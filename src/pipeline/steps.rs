@@ -273,11 +273,13 @@ impl Gateway {
         if let Denial::Event { form, error } = denial {
             return Answer::event_refusal(denial, (*form, *error), request_id);
         }
-        let mut answer = if exchange.head.asks_for_page() {
-            Answer::page(denial, request_id)
-        } else {
-            Answer::problem(denial, exchange.route.map_or("gateway", |route| &route.path), request_id)
-        };
+        let is_page = exchange.head.asks_for_page();
+        let templates = self.refusals.as_ref().filter(|_| !exchange.is_endpoint);
+        let own = templates.and_then(|templates| templates.answer(exchange.route, is_page, denial, request_id));
+        let mut answer = own.unwrap_or_else(|| match (is_page, exchange.route) {
+            (true, _) => Answer::page(denial, request_id),
+            (false, route) => Answer::problem(denial, route.map_or("gateway", |route| &route.path), request_id),
+        });
         if let Some(route) = exchange.route
             && let Some(index) = self.resource_of(route)
             && let (Some(metadata), Some(resource)) = (self.resources.get(index), self.policy.resources.get(index))

@@ -56,6 +56,7 @@ fn facts() -> Vec<(&'static str, &'static str, Value)> {
         ("Policy", "limits", named.clone()),
         ("Policy", "cors", named.clone()),
         ("Policy", "authorizers", named),
+        ("Policy", "refusals", json!({ "propertyNames": table_names, "maxProperties": limits::REFUSALS })),
         ("Policy", "routes", some(limits::ROUTES)),
         ("Policy", "public_url", short.clone()),
         ("Policy", "resources", json!({ "maxItems": limits::RESOURCES })),
@@ -128,6 +129,14 @@ fn facts() -> Vec<(&'static str, &'static str, Value)> {
         ("Cors", "headers", json!({ "maxItems": limits::NAMES, "items": headers })),
         ("Cors", "expose", json!({ "maxItems": limits::NAMES, "items": headers })),
         ("Cors", "max_age_s", range(limits::CORS_AGE_S)),
+        ("RefusalTemplate", "", refusal_choices()),
+        ("RefusalTemplate", "json", json!({ "type": "object" })),
+        (
+            "RefusalTemplate",
+            "json_type",
+            json!({ "pattern": "^application/(json|[a-z0-9.-]+\\+json)$", "maxLength": limits::NAME_BYTES }),
+        ),
+        ("RefusalTemplate", "html", json!({ "maxLength": limits::PAGE_BYTES })),
         ("TokenCookie", "name", json!({ "pattern": cookie })),
         ("Route", "", json!({ "not": { "required": ["strip_prefix", "replace_prefix"] } })),
         ("Route", "path", path),
@@ -209,6 +218,12 @@ fn key_set() -> Value {
     let keys =
         json!({ "type": "array", "minItems": 1, "maxItems": KEYS, "items": { "type": "object", "required": ["kty"] } });
     json!({ "type": ["object", "string"], "properties": { "keys": keys }, "required": ["keys"] })
+}
+
+/// A template has JSON or a page, and one page at most.
+fn refusal_choices() -> Value {
+    let bodies = ["json", "html", "html_file"].map(|body| json!({ "required": [body] }));
+    json!({ "anyOf": bodies, "not": { "required": ["html", "html_file"] } })
 }
 
 /// An issuer says once where its keys are, and which algorithms it uses, or names a provider.

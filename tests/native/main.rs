@@ -45,6 +45,7 @@ mod providers;
 mod records;
 mod redact;
 mod reference;
+mod refusals;
 mod reserved;
 mod resilience;
 mod resources;

@@ -65,6 +65,12 @@ const SECTIONS: &[Section] = &[
         "[routes.request_headers]\nset = { x-tenant = \"shop\" }\nremove = [\"x-debug\"]",
     ),
     (
+        "RefusalTemplate",
+        "`[refusals.NAME]`",
+        "[refusals.brand]\njson = { code = \"{code}\", message = \"{detail}\", id = \"{request_id}\" }\n\
+         html = \"<!doctype html><h1>{title}</h1><p>{code}, {request_id}</p>\"",
+    ),
+    (
         "Resource",
         "`[[resources]]`",
         "[[resources]]\npath = \"/shop\"\nscopes_supported = [\"orders:read\"]\nresource_name = \"Orders\"",

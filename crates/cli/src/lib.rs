@@ -165,6 +165,13 @@ fn execute(Request { command, policy: file }: &Request) -> Result<Output, Vec<St
                     issuer.insert("jwks".to_owned(), read.jwks.clone().into());
                 }
             }
+            for read in &policy.refusals {
+                let refusal = document.get_mut("refusals").and_then(|refusals| refusals.get_mut(&read.name));
+                let Some(refusal) = refusal.and_then(Value::as_object_mut) else { continue };
+                if refusal.remove("html_file").is_some() {
+                    refusal.insert("html".to_owned(), read.html.clone().into());
+                }
+            }
             for upstream in
                 document.get_mut("upstreams").and_then(Value::as_object_mut).into_iter().flat_map(Map::values_mut)
             {
@@ -195,11 +202,13 @@ fn execute(Request { command, policy: file }: &Request) -> Result<Output, Vec<St
     }
 }
 
-/// Returns the files of keys that a policy may name.
+/// Returns the files of keys and of pages that a policy may name.
 fn files_of(document: &Value) -> Vec<String> {
     let issuers = document.get("issuers").and_then(Value::as_object);
-    let files = issuers.into_iter().flat_map(Map::values).filter_map(|issuer| issuer.get("jwks_file")?.as_str());
-    files.filter(|file| is_inside_folder(file)).map(str::to_owned).collect()
+    let keys = issuers.into_iter().flat_map(Map::values).filter_map(|issuer| issuer.get("jwks_file")?.as_str());
+    let refusals = document.get("refusals").and_then(Value::as_object);
+    let pages = refusals.into_iter().flat_map(Map::values).filter_map(|refusal| refusal.get("html_file")?.as_str());
+    keys.chain(pages).filter(|file| is_inside_folder(file)).map(str::to_owned).collect()
 }
 
 /// Returns the OpenAPI documents that a policy may name.

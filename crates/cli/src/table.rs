@@ -63,6 +63,15 @@ pub(crate) fn render(Decider { policy, overlaps, .. }: &Decider<'_>) -> String {
         lines
             .extend((!claims.is_empty()).then(|| format!("note: {} gets claims of the token: {names}", upstream.name)));
     }
+    for refusal in &policy.refusals {
+        let name = Some(&refusal.name);
+        let is_default = policy.default_refusals.as_ref() == name;
+        let routes =
+            policy.routes.iter().filter(|route| route.refusals.as_ref().or(policy.default_refusals.as_ref()) == name);
+        let routes = count(routes.count(), "route");
+        let others = if is_default { " and of no route" } else { "" };
+        lines.push(format!("note: refusals of {routes}{others} are by the template {}", refusal.name));
+    }
     let url = policy.public_url.as_deref().unwrap_or_default();
     for (index, resource) in policy.resources.iter().enumerate() {
         let routes = policy.routes.iter().filter(|route| policy.resource_of(route) == Some(index)).count();

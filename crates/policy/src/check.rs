@@ -8,7 +8,7 @@ use crate::{
     error::{Mistake, Path, Step},
     model::Policy,
     suggest::{explain, slip},
-    validate::validate,
+    validate::{is_inside_folder, validate},
 };
 
 /// Misspelt names that are reported at once.
@@ -32,6 +32,10 @@ pub fn check_with(text: &str, files: &BTreeMap<String, String>) -> Result<Policy
     let (text, mut policy) = parse(text, &mut mistakes)?;
     for issuer in &mut policy.issuers {
         issuer.jwks_file_text = issuer.jwks_file.as_ref().and_then(|name| files.get(name)).cloned();
+    }
+    for refusal in &mut policy.refusals {
+        let file = refusal.html_file.as_ref().filter(|name| is_inside_folder(name));
+        refusal.html_file_text = file.and_then(|name| files.get(name)).cloned();
     }
     let violations = validate(&policy);
     if violations.is_empty() && mistakes.is_empty() {

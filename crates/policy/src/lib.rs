@@ -5,6 +5,7 @@
 //!
 //! - `limits`, `error`, `named`, `reserved`, `suggest`, `url`: bounds, places of mistakes, names and URLs.
 //! - `network`, `access`, `model`: the document.
+//! - `template`: the bodies of refusals, with placeholders.
 //! - `target`, `lenient`, `table`, `cors`: from a request's target to its route.
 //! - `providers`, `token_policy`: from an issuer's options to the checks of its tokens.
 //! - `token_sources`, `proof`, `resource`: where tokens arrive, whose they are, and protected resources with their metadata.
@@ -34,6 +35,7 @@ mod resource;
 mod suggest;
 mod table;
 mod target;
+mod template;
 mod token_policy;
 mod token_sources;
 mod url;
@@ -49,7 +51,8 @@ pub use event_request::{event_path, event_token};
 pub use model::{
     Assertion, AssertionAlgorithm, Authorizer, Breaker, COOKIE_PREFIX, ClaimValue, Claims, Cors, EncodedPath, Events,
     HeaderRules, HeaderValue, Issuer, JwksSource, Limit, LimitBy, Logout, METHODS, Maintenance, OnDown, Policy, Proof,
-    ReplacePrefix, Resource, Revocation, RevocationCheck, Route, TokenCookie, Upstream, UpstreamTarget, Variants,
+    RefusalTemplate, ReplacePrefix, Resource, Revocation, RevocationCheck, Route, TokenCookie, Upstream,
+    UpstreamTarget, Variants,
 };
 pub use network::Network;
 pub use portcullis_token::{ClaimPath, ClaimRule};
@@ -57,6 +60,7 @@ pub use providers::provider_names;
 pub use reserved::{is_cors_header, is_private, is_replaced, is_same_header};
 pub use table::{Match, Miss, Table, TableError};
 pub use target::{BadTarget, Target};
+pub use template::{PageTemplate, Part, Placeholder, parse_text};
 pub use token_policy::{claims_in_assertions, claims_in_rules};
 pub use token_sources::TokenSources;
 pub use url::{check_base_url, check_bound_url, check_public_url, check_url};

@@ -18,6 +18,18 @@ pub const TABLES: usize = 1_000;
 /// Protected resources. Each route is compared with each when the Worker starts.
 pub const RESOURCES: usize = 100;
 
+/// Templates of refusals. Each may have a page of [`PAGE_BYTES`], and each isolate keeps all.
+pub const REFUSALS: usize = 16;
+
+/// Bytes of a page of a template: a page with its style and a small image. Each refusal sends it.
+pub const PAGE_BYTES: usize = 32 * 1024;
+
+/// Bytes of a JSON template, as JSON.
+pub const REFUSAL_JSON_BYTES: usize = 8 * 1024;
+
+/// Placeholders of a template: with values of some hundred bytes each, they bound the size of an answer.
+pub const PLACEHOLDERS: usize = 50;
+
 /// Bytes of a name. Names become metric labels and parts of the names of secrets.
 pub const NAME_BYTES: usize = 40;
 

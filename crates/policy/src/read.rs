@@ -39,6 +39,11 @@ impl Policy {
             }
             issuer.revocable = issuer.has_revocable_tokens();
         }
+        for refusal in &mut self.refusals {
+            if let Some(text) = refusal.html_file_text.take() {
+                (refusal.html, refusal.html_file) = (Some(text), None);
+            }
+        }
         for (index, (servers, scopes)) in self.resource_defaults().into_iter().enumerate() {
             let Some(resource) = self.resources.get_mut(index) else { continue };
             resource.authorization_servers.get_or_insert(servers);

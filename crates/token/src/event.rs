@@ -150,6 +150,7 @@ impl EventPolicy {
             claims: ClaimNames::default(),
             require: Vec::new(),
             kept: Vec::new(),
+            asserted: Vec::new(),
             ..token.clone()
         };
         Self { form, subject_issuer: token.issuer.clone(), token: token_policy }

@@ -212,6 +212,6 @@ fn claim_path<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Optio
 }
 
 /// A value without repeated members, which parsers understand differently.
-fn strict_value<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+pub(super) fn strict_value<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
     Ok(Some(portcullis_token::deserialize_strict(deserializer)?).filter(|value| !value.is_null()))
 }

@@ -8,6 +8,7 @@
 mod authorizer;
 mod issuer;
 mod proof;
+mod refusal;
 mod route;
 mod upstream;
 
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 pub use authorizer::Authorizer;
 pub use issuer::{Claims, Events, Issuer, JwksSource, Logout};
 pub use proof::Proof;
+pub use refusal::RefusalTemplate;
 pub use route::{
     ClaimValue, EncodedPath, HeaderRules, HeaderValue, METHODS, ReplacePrefix, RevocationCheck, Route, Variants,
 };
@@ -40,6 +42,8 @@ pub struct Policy {
     /// The gateway's own URL as clients write it: scheme, host and port. `resources` and `proof` need it.
     /// The variable `PUBLIC_URL` replaces it at run time.
     pub public_url: Option<String>,
+    /// Template of refusals on routes without `refusals`, and for requests of no route. The gateway's own endpoints do not use it.
+    pub default_refusals: Option<String>,
     /// Issuers whose tokens are accepted, each by a name of your choice. The `iss` of a token
     /// selects the issuer, whose rules alone decide about the token.
     #[serde(default, with = "named")]
@@ -75,6 +79,10 @@ pub struct Policy {
     #[serde(default, with = "named")]
     #[cfg_attr(feature = "schema", schemars(with = "BTreeMap<String, Cors>"))]
     pub cors: Vec<Cors>,
+    /// Templates of refusals, each by a name that routes refer to.
+    #[serde(default, with = "named")]
+    #[cfg_attr(feature = "schema", schemars(with = "BTreeMap<String, RefusalTemplate>"))]
+    pub refusals: Vec<RefusalTemplate>,
     /// The cookie in which browsers may send their token, on routes with `token_cookie = true`.
     /// Accepted from the gateway's own origin, and from origins that the route's CORS policy lists
     /// with `credentials = true`. The cookie is never forwarded.
@@ -214,7 +222,7 @@ macro_rules! named {
     };
 }
 
-named!(Issuer, Upstream, Limit, Authorizer, Cors);
+named!(Issuer, Upstream, Limit, Authorizer, Cors, RefusalTemplate);
 
 /// A default, as `number::<30, u64>`.
 fn number<const N: u32, T: From<u32>>() -> T {

@@ -53,6 +53,8 @@ pub struct Route {
     pub limits: Vec<String>,
     /// CORS policy.
     pub cors: Option<String>,
+    /// Template of the gateway's refusals. Default: `default_refusals`, or the gateway's own answers.
+    pub refusals: Option<String>,
     /// Forwards the client's `Authorization` header. Upstreams take identity from the gateway's
     /// assertion, so they hardly ever need it.
     #[serde(default)]

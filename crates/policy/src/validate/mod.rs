@@ -2,6 +2,7 @@
 //! built into the Worker, or one that was pushed.
 
 mod issuers;
+mod refusals;
 mod resources;
 mod routes;
 mod values;
@@ -40,6 +41,7 @@ pub(crate) fn validate(policy: &Policy) -> Vec<Violation> {
     validator.token_headers();
     validator.routes();
     validator.resources();
+    validator.refusals();
     validator.table("cors", "cors", &policy.cors, Validator::cors);
     validator.table("authorizers", "authorizer", &policy.authorizers, Validator::authorizer);
     validator.table("limits", "limit", &policy.limits, |validator, at, limit| {

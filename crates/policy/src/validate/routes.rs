@@ -157,6 +157,9 @@ impl<'a> Validator<'a> {
             let fault = "authorizer is asked about the token's user, and a public route has none; leave it out or change access";
             self.require(route.access != Access::Public, &at, || fault);
         }
+        if let Some(name) = &route.refusals {
+            self.reference(&at.key("refusals"), "refusal", name, &policy.refusals);
+        }
         let at = at.key("limits");
         self.at_most(&at, route.limits.len(), limits::ROUTE_LIMITS);
         for name in &route.limits {
