@@ -253,3 +253,52 @@ test("check notes routes with two kinds of sources, and reads no file outside of
     assert.equal(said.out.split("and from Authorization").length, code === 0 ? 2 : 1, said.out);
   }
 });
+
+test("check lists the endpoints of events and the templates of refusals, and the build copies a template's page", async (t) => {
+  const folder = temporaryFolder(testScope(t), "check");
+  const file = join(folder, "gateway.toml");
+  const page = "<!doctype html><p>{code}, {request_id}</p>";
+  const policy = (name) => `
+default_refusals = "shop"
+
+[issuers.id]
+issuer = "https://id.example"
+audience = ["api"]
+algorithms = ["EdDSA"]
+jwks_url = "https://id.example/jwks"
+logout = { audience = ["web", "app"] }
+events = { audience = ["https://edge.example"] }
+
+[upstreams.app]
+url = "https://app.example"
+
+[[routes]]
+path = "/logout"
+methods = ["POST"]
+upstream = "app"
+access = "user"
+ends_session = true
+
+[refusals.shop]
+html_file = "${name}"
+`;
+  const pages = [
+    ["refusal.html", page, 0, "note: refusals of 1 route and of no route are by the template shop"],
+    ["refusal.html", page, 0, "note: id sends logout tokens for web, app to POST /_gateway/logout/id"],
+    ["refusal.html", page, 0, "note: id sends security events for https://edge.example to POST /_gateway/events/id"],
+    ["refusal.html", `${page}<script>`, 1, ':23:13: refusal "shop": the page of html_file: it may not have <script>'],
+    ["missing.html", page, 1, "the file of html_file cannot be read"],
+    ["../refusal.html", page, 1, "the file of html_file cannot be read"],
+  ];
+  for (const [name, text, code, words] of pages) {
+    writeFileSync(file, policy(name));
+    writeFileSync(join(folder, "refusal.html"), text);
+    const said = await runScript("check", ["--file", file]).ended;
+    assert.equal(said.code, code, said.err);
+    assert.ok((said.out + said.err).includes(words), said.out + said.err);
+  }
+  writeFileSync(file, policy("refusal.html"));
+  writeFileSync(join(folder, "refusal.html"), page);
+  const { refusals } = JSON.parse(await compilePolicy(file));
+  assert.deepEqual(refusals.shop, { html: page });
+});

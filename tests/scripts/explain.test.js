@@ -2,14 +2,17 @@
 // tests/vectors.
 
 import assert from "node:assert/strict";
+import { generateKeyPairSync } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { join } from "node:path";
 import { before, describe, test } from "node:test";
 
+import { SignJWT } from "jose";
+
 import { ROOT } from "../../scripts/lib/paths.js";
 import { openPolicyTool, readPolicyFile } from "../../scripts/lib/policy-tool.js";
-import { temporaryFolder } from "../harness/run.js";
+import { remember, temporaryFolder } from "../harness/run.js";
 import { runScript } from "../harness/scripts.js";
 
 const { now, jwks, cases } = JSON.parse(readFileSync(join(ROOT, "tests", "vectors", "tokens.json"), "utf8"));
@@ -157,6 +160,21 @@ test("explain uses the keys of the policy, and names the header of the token", a
   writeFileSync(given, JSON.stringify(jwks));
   const other = await pipe(GOOD, ["--file", file, "--at", String(now), "--keys", given]);
   assert.match(other.out, /pass {2}key +kid .* in the issuer's key set$/m);
+});
+
+test("explain says that a logout token is no access token", async (t) => {
+  const folder = temporaryFolder(t, "policy");
+  const { privateKey, publicKey } = generateKeyPairSync("rsa", { modulusLength: 2048 });
+  const [header, payload] = GOOD.split(".").map((part) => Buffer.from(part, "base64url").toString());
+  const claims = { ...JSON.parse(payload), events: { "http://schemas.openid.net/event/backchannel-logout": {} } };
+  const { alg, typ } = JSON.parse(header);
+  const token = remember(await new SignJWT(claims).setProtectedHeader({ alg, typ, kid: "own" }).sign(privateKey));
+  const given = join(folder, "keys.json");
+  writeFileSync(given, JSON.stringify({ keys: [{ ...publicKey.export({ format: "jwk" }), kid: "own", alg }] }));
+  const said = await pipe(token, ["--at", String(now), "--keys", given]);
+  assert.equal(said.code, 1, said.err);
+  assert.match(said.out, /FAIL {2}token_type +events makes it a logout token .* \[token_type_invalid\]$/m);
+  assert.match(said.out, /The token is refused: 401 token_type_invalid/);
 });
 
 test("explain knows where a request comes from and which host it is for", async (t) => {
