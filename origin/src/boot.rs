@@ -338,6 +338,7 @@ async fn auth_state(settings: &Settings, auth_url: &str, users_url: &str, clock:
         accounts: Accounts(database.clone()),
         sessions: Sessions(database.clone()),
         session_limits: settings.session_limits()?,
+        public_url: settings.public_url()?.map(Into::into),
         roles: Roles(database.clone()),
         permissions: Permissions(database.clone()),
         account_roles: AccountRoles(database.clone()),

@@ -113,7 +113,7 @@ impl ProofVerifier {
         let expected = ExpectedProof {
             method: &head.method,
             is_url: &|url| is_url_of(&self.public_url, path, url),
-            token: text,
+            token: Some(text),
             is_nonce: if self.nonce_keys.is_empty() { None } else { Some(&is_nonce) },
         };
         let id = proof.admit(outcome, &expected, now)?.id();

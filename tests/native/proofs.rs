@@ -563,7 +563,7 @@ fn the_example_of_the_rfc_is_accepted() {
     let expected = ExpectedProof {
         method: "GET",
         is_url: &|url| url == "https://resource.example.org/protectedresource",
-        token: TOKEN,
+        token: Some(TOKEN),
         is_nonce: None,
     };
     let at = UnixMillis::from_secs(1_562_262_618);

@@ -95,8 +95,8 @@ pub struct ExpectedProof<'a> {
     pub method: &'a str,
     /// Whether a text is the request's URL.
     pub is_url: &'a dyn Fn(&str) -> bool,
-    /// The request's token, as sent.
-    pub token: &'a str,
+    /// The request's token, as sent; `None` of a request for a token (RFC 9449, section 5).
+    pub token: Option<&'a str>,
     /// Whether a text is a nonce that says when the proof was made; `None` if `iat` has to say it.
     pub is_nonce: Option<&'a dyn Fn(&str) -> bool>,
 }
@@ -193,7 +193,9 @@ impl UnverifiedProof<'_> {
         if !claims.string("htu").is_some_and(expected.is_url) {
             return Err(ProofError::WrongUrl);
         }
-        if claims.string("ath") != Some(&digest(expected.token)) {
+        if let Some(token) = expected.token
+            && claims.string("ath") != Some(&digest(token))
+        {
             return Err(ProofError::WrongToken);
         }
         if let Some(is_nonce) = expected.is_nonce

@@ -53,7 +53,9 @@ async fn verify(auth: &Auth, token: &str) -> Result<http::AuthenticatedUser, Api
     let is_ours = claims.iss == ISSUER
         && claims.aud.iter().any(|audience| audience == AUDIENCE)
         && claims.token_type == ACCESS_TOKEN_TYPE
-        && claims.sub == claims.user_id;
+        && claims.sub == claims.user_id
+        // A bound token is no bearer token, and no proofs are checked here.
+        && claims.cnf.is_none();
     if !is_ours {
         return Err(ApiError::invalid_token());
     }

@@ -6,7 +6,7 @@
 //! - [`routes`]: the HTTP routes, one module per resource
 //! - `access`, `direct`, `on_behalf_of`, `services`: who asks
 //! - `passwords`, `hash_queue`, `password_check`, `login_throttle`, `reauthentication`: passwords
-//! - `tokens`, `refresh_tokens`, `keyring`: what is issued
+//! - `tokens`, `refresh_tokens`, `proofs`, `keyring`: what is issued
 //! - `registration`, `admins`: how accounts are made
 //! - `audit_log`, `audit_events`, `audit_cap`: what is recorded
 //! - `profile_delivery`, `revocation_push`, `cleanup`: background work, run by `worker`
@@ -25,6 +25,7 @@ mod on_behalf_of;
 mod password_check;
 mod passwords;
 mod profile_delivery;
+mod proofs;
 mod reauthentication;
 mod refresh_tokens;
 mod registration;
@@ -94,6 +95,8 @@ pub struct Auth {
     pub sessions: Sessions,
     /// Lifetimes of sessions.
     pub session_limits: SessionLimits,
+    /// The gateway's URL as clients write it; without it, proofs are ignored.
+    pub public_url: Option<Arc<str>>,
     /// Roles.
     pub roles: Roles,
     /// Permissions.

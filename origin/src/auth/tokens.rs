@@ -34,6 +34,15 @@ pub(super) struct AccessClaims {
     pub(super) roles: Vec<String>,
     pub(super) token_type: String,
     pub(super) sid: Uuid,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) cnf: Option<Confirmation>,
+}
+
+/// The key to which an access token is bound (RFC 9449, section 6.1).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Confirmation {
+    /// Its thumbprint (RFC 7638).
+    pub(super) jkt: String,
 }
 
 #[derive(Serialize)]
@@ -51,8 +60,15 @@ struct ServiceTokenClaims<'a> {
     token_type: &'a str,
 }
 
-/// Issues an access token for a session; `issued_at` in seconds.
-pub(super) fn access(auth: &Auth, account: &UserRecord, session: Uuid, issued_at: i64) -> Result<String, ApiError> {
+/// Issues an access token for a session; `issued_at` in seconds. `proof_key` is the thumbprint of the key to which the token
+/// is bound.
+pub(super) fn access(
+    auth: &Auth,
+    account: &UserRecord,
+    session: Uuid,
+    issued_at: i64,
+    proof_key: Option<String>,
+) -> Result<String, ApiError> {
     let now = issued_at;
     let claims = AccessClaims {
         iss: ISSUER.to_owned(),
@@ -68,6 +84,7 @@ pub(super) fn access(auth: &Auth, account: &UserRecord, session: Uuid, issued_at
         roles: account.roles.clone(),
         token_type: ACCESS_TOKEN_TYPE.to_owned(),
         sid: session,
+        cnf: proof_key.map(|jkt| Confirmation { jkt }),
     };
     let key = signer(auth)?;
     signing::sign(&key, ACCESS_TYPE, &claims).map_err(|_| failed("an access token cannot be signed"))

@@ -59,6 +59,10 @@ pub struct Settings {
     /// their answers to callers that bypass it.
     #[arg(long, env = "EDGE_URL", default_value = "http://127.0.0.1:8787")]
     pub edge_url: String,
+    /// URL of the gateway as clients write it. With it, clients that send a DPoP proof (RFC 9449) with a login or a
+    /// refresh get tokens that are bound to their key [default: proofs are ignored].
+    #[arg(long, env = "PUBLIC_URL")]
+    pub public_url: Option<String>,
     /// Serves register, login, refresh, logout, validate-token, me and public-key of the auth
     /// service to programs on this machine without the gateway: `off` or `loopback`.
     #[arg(long, env = "AUTH_DIRECT", value_name = "MODE", default_value = "off")]
@@ -136,6 +140,7 @@ impl Settings {
             self.key_lead_ms()?;
             self.secrets.first_admin()?;
             self.auth_direct()?;
+            self.public_url()?;
             self.session_limits()?;
         }
         if users {
@@ -221,15 +226,16 @@ impl Settings {
     /// # Errors
     /// [`SettingError`], also for http:// to another machine: pushes must not travel unencrypted.
     pub fn edge_url(&self) -> Result<String, SettingError> {
-        let text = self.edge_url.trim_end_matches('/');
-        let url = reqwest::Url::parse(text).map_err(|_| SettingError(format!("EDGE_URL is not a URL; {EDGE}")))?;
-        let is_loopback = matches!(url.host_str(), Some("127.0.0.1" | "localhost" | "[::1]"));
-        // Without path, query, fragment and credentials. The latter must not end in a log.
-        let is_origin = url.as_str() == format!("{}/", url.origin().ascii_serialization());
-        if !is_origin || !(url.scheme() == "https" || (url.scheme() == "http" && is_loopback)) {
-            return Err(SettingError(format!("EDGE_URL cannot be used; {EDGE}")));
-        }
-        Ok(text.to_owned())
+        gateway_url("EDGE_URL", &self.edge_url)
+    }
+
+    /// Returns the gateway's URL as clients write it, `None` if proofs are ignored.
+    ///
+    /// # Errors
+    /// [`SettingError`] unless it is `https://`, or `http://` on loopback, without a path.
+    pub fn public_url(&self) -> Result<Option<String>, SettingError> {
+        let written = self.public_url.as_deref().filter(|text| !text.is_empty());
+        written.map(|text| gateway_url("PUBLIC_URL", text)).transpose()
     }
 
     /// Returns whether the auth service serves loopback callers without the gateway.
@@ -324,4 +330,17 @@ fn within(name: &str, value: i64, range: &RangeInclusive<i64>, unit: &str) -> Re
 
 fn sqlite_url(directory: &Path, file: &str) -> String {
     format!("sqlite://{}", directory.join(file).display())
+}
+
+/// Checks the gateway's URL in a setting, and returns it without a slash at its end.
+fn gateway_url(name: &str, text: &str) -> Result<String, SettingError> {
+    let text = text.trim_end_matches('/');
+    let url = reqwest::Url::parse(text).map_err(|_| SettingError(format!("{name} is not a URL; {EDGE}")))?;
+    let is_loopback = matches!(url.host_str(), Some("127.0.0.1" | "localhost" | "[::1]"));
+    // Without path, query, fragment and credentials. The latter must not end in a log.
+    let is_origin = url.as_str() == format!("{}/", url.origin().ascii_serialization());
+    if !is_origin || !(url.scheme() == "https" || (url.scheme() == "http" && is_loopback)) {
+        return Err(SettingError(format!("{name} cannot be used; {EDGE}")));
+    }
+    Ok(text.to_owned())
 }

@@ -30,6 +30,8 @@ pub enum RefreshOutcome {
         session: Uuid,
         /// `iat` of the new access token, in seconds.
         issued_at: i64,
+        /// Thumbprint of the key to which the session's tokens are bound.
+        proof_key: Option<String>,
     },
     /// The token was spent before; the session is revoked.
     Reused {
@@ -46,12 +48,17 @@ pub enum RefreshOutcome {
         session: Uuid,
         /// `iat` of the new access token, in seconds.
         issued_at: i64,
+        /// Thumbprint of the key to which the session's tokens are bound.
+        proof_key: Option<String>,
         /// The stored [`Successor::sealed`].
         sealed: Vec<u8>,
     },
     /// The account's tokens are revoked up to a time far ahead of this process's clock. The token is
     /// not spent.
     ClockBehind,
+    /// The session's tokens are bound to a key that was not proved. The token is not spent: a thief without the key
+    /// cannot end the session.
+    WrongKey,
     /// The token is unknown or expired, its session is revoked or has reached its longest lifetime,
     /// or an older version that stored no successor spent the token a moment ago.
     Rejected,
@@ -80,6 +87,7 @@ struct Presented {
     expires_at: i64,
     issued_at: i64,
     issued_until: i64,
+    proof_key: Option<String>,
 }
 
 impl Presented {
@@ -103,10 +111,10 @@ impl Sessions {
     /// Of concurrent requests with the same token exactly one rotates it, because the account's lock
     /// is taken before the token is read. The others get the same successor if they arrived within
     /// [`SessionLimits::reuse_ms`] of the rotation, regardless of how long they waited for the lock.
-    /// A later use is a reuse and revokes the session.
+    /// A later use is a reuse and revokes the session. `proven` is the thumbprint of the client's key.
     pub async fn refresh(
         &self,
-        hash: TokenHash,
+        (hash, proven): (TokenHash, Option<&str>),
         successor: &Successor<'_>,
         session_limits: SessionLimits,
         clock: &Clock,
@@ -125,7 +133,7 @@ impl Sessions {
         let mut transaction = self.0.begin(&[Lock::Account(id(&owner, "account_id")?)]).await?;
         let now = clock.now();
         let text = format!(
-            "SELECT t.session_id, t.expires_at, t.spent_at, t.successor, s.revoked_at, s.created_at, s.account_id, \
+            "SELECT t.session_id, t.expires_at, t.spent_at, t.successor, s.revoked_at, s.created_at, s.account_id, s.proof_key, \
                a.revoked_until, a.issued_until, \
                {column} AS spends_at \
              FROM refresh_tokens t JOIN sessions s ON s.id = t.session_id \
@@ -138,6 +146,9 @@ impl Sessions {
         let Some(mut token) = presented(&row, session_limits, (presented_at, shared_now), now)? else {
             return Ok(RefreshOutcome::Rejected);
         };
+        if token.proof_key.is_some() && token.proof_key.as_deref() != proven {
+            return Ok(RefreshOutcome::WrongKey);
+        }
         let is_repeat = token.is_repeat(session_limits);
         match (token.spent_at, token.sealed.take()) {
             (Some(_), Some(sealed)) if is_repeat => {
@@ -152,8 +163,8 @@ impl Sessions {
                     return Ok(RefreshOutcome::Rejected);
                 };
                 transaction.commit().await?;
-                let Presented { session, issued_at, .. } = token;
-                Ok(RefreshOutcome::Repeated { account, session, issued_at, sealed })
+                let Presented { session, issued_at, proof_key, .. } = token;
+                Ok(RefreshOutcome::Repeated { account, session, issued_at, proof_key, sealed })
             }
             // An older version spent the token and stored no successor. A client that repeats its
             // request right after an upgrade is rejected and keeps its session.
@@ -173,7 +184,8 @@ impl Sessions {
                     return Ok(RefreshOutcome::Rejected);
                 };
                 transaction.commit().await?;
-                Ok(RefreshOutcome::Rotated { account, session: token.session, issued_at: token.issued_at })
+                let Presented { session, issued_at, proof_key, .. } = token;
+                Ok(RefreshOutcome::Rotated { account, session, issued_at, proof_key })
             }
         }
     }
@@ -202,6 +214,7 @@ fn presented(
         expires_at,
         issued_at: revocation::issued_at(now, row.try_get("revoked_until")?),
         issued_until: row.try_get("issued_until")?,
+        proof_key: row.try_get("proof_key")?,
     }))
 }
 

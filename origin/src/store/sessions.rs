@@ -48,6 +48,8 @@ pub struct NewSession<'a> {
     pub token: TokenHash,
     /// `User-Agent` of the login, redacted.
     pub user_agent: &'a str,
+    /// Thumbprint of the key to which its tokens are bound.
+    pub proof_key: Option<&'a str>,
 }
 
 /// The result of the start of a session.
@@ -160,14 +162,15 @@ impl Sessions {
         .await?;
         revocation::revoke_sessions(&mut transaction, &surplus, now).await?;
         sqlx::query(
-            "INSERT INTO sessions (id, account_id, created_at, expires_at, last_used_at, user_agent) \
-             VALUES ($1, $2, $3, $4, $3, $5)",
+            "INSERT INTO sessions (id, account_id, created_at, expires_at, last_used_at, user_agent, proof_key) \
+             VALUES ($1, $2, $3, $4, $3, $5, $6)",
         )
         .bind(new.id.to_string())
         .bind(new.account.to_string())
         .bind(now)
         .bind(expires_at)
         .bind(new.user_agent)
+        .bind(new.proof_key)
         .execute(&mut *transaction)
         .await?;
         insert_token(&mut transaction, new.token, new.id, expires_at).await?;

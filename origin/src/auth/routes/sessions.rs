@@ -16,6 +16,7 @@ use crate::{
         hash_queue::Priority,
         password_check::{INVALID_CREDENTIALS, PasswordCheck},
         passwords::is_outdated,
+        proofs::{INVALID_PROOF, ProvenKey},
         refresh_tokens::{self, Presented},
         tokens,
     },
@@ -51,12 +52,13 @@ pub(super) struct Login {
 /// The tokens of a session.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Tokens {
-    /// For the `Authorization` header.
+    /// For the `Authorization` header, after `token_type`.
     #[schema(example = "eyJhbGciOiJSUzI1NiIs...")]
     access_token: String,
     /// For the next refresh, once. Opaque, not a JWT.
     #[schema(example = "VGhpcyBpcyBhbiBleGFtcGxlIG9mIGEgdG9rZW4uLi4")]
     refresh_token: String,
+    /// `Bearer`, or `DPoP` if the client has sent a proof with the login (RFC 9449).
     #[schema(example = "Bearer")]
     token_type: &'static str,
     /// Lifetime of the access token in seconds.
@@ -75,15 +77,16 @@ impl Tokens {
         session: Uuid,
         issued_at: i64,
         refresh_token: &Secret,
+        proof_key: Option<String>,
     ) -> Result<Answer<Self>, ApiError> {
         let ahead_ms = issued_at.saturating_mul(1000).saturating_sub(auth.clock.now()).max(0).unsigned_abs();
         if ahead_ms > 0 {
             tokio::time::sleep(Duration::from_millis(ahead_ms).min(limits::ISSUE_WAIT)).await;
         }
         Ok(Answer(Self {
-            access_token: tokens::access(auth, &account, session, issued_at)?,
+            token_type: if proof_key.is_some() { "DPoP" } else { "Bearer" },
+            access_token: tokens::access(auth, &account, session, issued_at, proof_key)?,
             refresh_token: refresh_token.expose().to_owned(),
-            token_type: "Bearer",
             expires_in: limits::ACCESS_TOKEN_MS / 1000,
             user: account.into(),
         }))
@@ -104,6 +107,7 @@ pub(super) async fn login(
     State(auth): State<Auth>,
     client: http::Client,
     audit: AuditContext,
+    ProvenKey(proof_key): ProvenKey,
     Json(body): Json<Login>,
 ) -> Result<Answer<Tokens>, ApiError> {
     let mut check = Check::default();
@@ -134,6 +138,7 @@ pub(super) async fn login(
             verified: &hash,
             token,
             user_agent: &client.user_agent,
+            proof_key: proof_key.as_deref(),
         };
         match auth.sessions.start(&new, auth.session_limits, &auth.clock).await? {
             StartOutcome::Started(begun) => {
@@ -142,7 +147,7 @@ pub(super) async fn login(
                     auth.revocation_push.wake();
                 }
                 replace_outdated_hash(&auth, account.id, &hash, &password);
-                return Tokens::new(&auth, begun.account, new.id, begun.issued_at, &refresh_token).await;
+                return Tokens::new(&auth, begun.account, new.id, begun.issued_at, &refresh_token, proof_key).await;
             }
             StartOutcome::ClockBehind => return Err(CLOCK_BEHIND),
             StartOutcome::AccountChanged => {}
@@ -195,6 +200,7 @@ pub(super) struct Refresh {
 pub(super) async fn refresh(
     State(auth): State<Auth>,
     audit: AuditContext,
+    ProvenKey(proven): ProvenKey,
     Json(body): Json<Refresh>,
 ) -> Result<Answer<Tokens>, ApiError> {
     let mut check = Check::default();
@@ -205,16 +211,19 @@ pub(super) async fn refresh(
     let (successor, hash) = refresh_tokens::fresh()?;
     let sealed = presented.seal(&successor)?;
     let next = Successor { hash, sealed: &sealed };
-    match auth.sessions.refresh(presented.hash(), &next, auth.session_limits, &auth.clock).await? {
-        RefreshOutcome::Rotated { account, session, issued_at } => {
+    let shown = (presented.hash(), proven.as_deref());
+    // Of a session that is not bound, the access token is bound all the same if the client wants it.
+    match auth.sessions.refresh(shown, &next, auth.session_limits, &auth.clock).await? {
+        RefreshOutcome::Rotated { account, session, issued_at, proof_key } => {
             audit.set_user(account.id);
             audit.set_entity(session);
-            Tokens::new(&auth, account, session, issued_at, &successor).await
+            Tokens::new(&auth, account, session, issued_at, &successor, proof_key.or(proven)).await
         }
-        RefreshOutcome::Repeated { account, session, issued_at, sealed } => {
+        RefreshOutcome::Repeated { account, session, issued_at, proof_key, sealed } => {
             audit.set_user(account.id);
             audit.set_entity(session);
-            Tokens::new(&auth, account, session, issued_at, &presented.open(&sealed)?).await
+            let refresh_token = presented.open(&sealed)?;
+            Tokens::new(&auth, account, session, issued_at, &refresh_token, proof_key.or(proven)).await
         }
         RefreshOutcome::Reused { account, session } => {
             audit.set_user(account);
@@ -224,6 +233,7 @@ pub(super) async fn refresh(
             Err(REVOKED)
         }
         RefreshOutcome::ClockBehind => Err(CLOCK_BEHIND),
+        RefreshOutcome::WrongKey => Err(INVALID_PROOF),
         RefreshOutcome::Rejected => Err(ApiError::invalid_token()),
     }
 }

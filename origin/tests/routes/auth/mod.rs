@@ -7,6 +7,7 @@ pub(crate) mod keys_rotate;
 pub(crate) mod login;
 pub(crate) mod logout;
 pub(crate) mod password;
+pub(crate) mod proofs;
 pub(crate) mod refresh;
 pub(crate) mod register;
 pub(crate) mod register_idempotency;
