@@ -174,9 +174,8 @@ impl AssertionKeys {
         let token = random.first_chunk().and_then(|random| write(&opening, claims, ports.now(), random));
         let mut token = token.ok_or(Denial::AssertionUnsigned)?;
         if let Some(held) = self.published().first() {
-            held.prove(ports).await?;
-            let signed = ports.sign_assertion(&held.key, token.as_bytes()).await;
-            let signature = signed.map_err(|_| Denial::AssertionUnsigned)?;
+            // Apart, so that HS256 does not carry its state.
+            let signature = Box::pin(held.sign(token.as_bytes(), ports)).await?;
             token.push('.');
             URL_SAFE_NO_PAD.encode_string(signature, &mut token);
         }
@@ -207,6 +206,11 @@ fn write(opening: &Opening, claims: &Claims<'_>, now: UnixMillis, random: &[u8; 
 }
 
 impl HeldKey {
+    async fn sign(&self, input: &[u8], ports: &impl AssertionSigner) -> Result<Vec<u8>, Denial> {
+        self.prove(ports).await?;
+        ports.sign_assertion(&self.key, input).await.map_err(|_| Denial::AssertionUnsigned)
+    }
+
     /// Checks once that the private and the public part belong together.
     ///
     /// # Errors
