@@ -281,6 +281,7 @@ fn each_mistake_is_reported_with_its_line_and_its_fix() {
         ("a file of keys above", swap("jwks_url = \"https://id.example.com/jwks\"", "jwks_file = \"keys/../../id.json\""), 5, "must be a relative path inside"),
         ("a document elsewhere", swap("[[routes]]", "openapi = \"/etc/shop.yaml\"\n[[routes]]"), 10, "must be a relative path inside"),
         ("a document by URL", swap("[[routes]]", "openapi = \"https://x/a.yaml\"\n[[routes]]"), 10, "must be a relative path inside"),
+        ("validation without a document", more("validate = true\n"), 15, "needs the OpenAPI document of its upstream"),
         ("a long document", swap("[[routes]]", &format!("openapi = \"{}\"\n[[routes]]", "a".repeat(1_025))), 10, "write at most 1024"),
         (
             "a prefix without a document",

@@ -71,6 +71,11 @@ pub struct Route {
     /// Longest request body in bytes; then 413.
     #[serde(default = "number::<1_048_576, u64>")]
     pub max_body_bytes: u64,
+    /// Checks requests against the upstream's OpenAPI document (`openapi`) before they are forwarded: parameters, content
+    /// type, and JSON bodies, which may then have 64 KiB. Other requests are 400 or 415 with a list of what is wrong.
+    /// What the document does not describe is 400.
+    #[serde(default)]
+    pub validate: bool,
     /// The connection may become a WebSocket, after the same checks. They are not repeated while it
     /// lasts.
     #[serde(default)]

@@ -33,6 +33,10 @@ pub struct Upstream {
     /// Leading segments of the document's paths, such as `/v1`, instead of the path of its `servers`. `/` stands for none.
     #[cfg(feature = "toml")]
     pub openapi_prefix: Option<String>,
+    /// Digest of the validators that the build compiled from the document, for routes with `validate`. Written by the
+    /// build: a Worker with other validators refuses the policy.
+    #[cfg_attr(feature = "schema", schemars(skip))]
+    pub openapi_digest: Option<String>,
     /// Milliseconds from the end of the request to the headers of the answer; then 504.
     #[serde(default = "number::<15_000, u64>")]
     pub timeout_ms: u64,

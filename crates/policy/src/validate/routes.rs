@@ -14,11 +14,21 @@ use crate::{
     access::Access,
     error::{Place, Violation},
     limits,
-    model::{COOKIE_PREFIX, HeaderRules, Issuer, LimitBy, METHODS, Proof, RevocationCheck, Route, Variants},
+    model::{COOKIE_PREFIX, HeaderRules, Issuer, LimitBy, METHODS, Proof, RevocationCheck, Route, Upstream, Variants},
+    named::find,
     providers,
     reserved::{METADATA_PATH, OWN_PATHS, is_below, is_own_path, is_reserved, is_same_header},
     table::Table,
 };
+
+/// Returns whether an upstream names its OpenAPI document, or the validators that were compiled from it.
+fn has_document(upstream: &Upstream) -> bool {
+    #[cfg(feature = "toml")]
+    if upstream.openapi.is_some() {
+        return true;
+    }
+    upstream.openapi_digest.is_some()
+}
 
 impl<'a> Validator<'a> {
     pub(super) fn routes(&mut self) {
@@ -71,6 +81,11 @@ impl<'a> Validator<'a> {
         self.token_options(at, route);
         self.bounds(&at.key("max_body_bytes"), route.max_body_bytes, limits::BODY_BYTES);
         self.rewrite(at, route);
+        let upstream = find(&self.policy.upstreams, &route.upstream).filter(|_| route.validate);
+        self.require(upstream.is_none_or(has_document), &at.key("validate"), || {
+            "validate needs the OpenAPI document of its upstream: openapi = \"shop.yaml\" there (a pushed policy: npm run \
+             policy:push)"
+        });
         self.header_rules(&at.key("request_headers"), &route.request_headers, Some(&route.access));
         self.header_rules(&at.key("response_headers"), &route.response_headers, None);
         if let Some(Variants::Allow { allow }) = &route.variants {
