@@ -20,7 +20,8 @@ import { LOCKED, runCargo, runCommand } from "./cargo.js";
 import { hasWasmBindgen } from "./install.js";
 import { withLock } from "./lock.js";
 import { BUILD, ROOT, TARGET, WASM, WASM_BINDGEN, wasmBindgenVersion } from "./paths.js";
-import { compilePolicy } from "./policy-tool.js";
+import { validatorsModule } from "./openapi-validators.js";
+import { compileForWorker } from "./policy-tool.js";
 import { checkPrerequisites, missingCompilers, hasWasmTarget } from "./prerequisites.js";
 import { ScriptError } from "./errors.js";
 import { readIfThere } from "./files.js";
@@ -69,11 +70,12 @@ export async function buildEdge({
   // A build installs nothing: `npm run setup` does.
   if (!hasWasmBindgen())
     throw new ScriptError(`wasm-bindgen ${wasmBindgenVersion()} is not in .tools; run: npm run setup`);
-  const document = await compilePolicy(policy, { processes });
+  const { document, validators } = await compileForWorker(policy, { processes });
   await withLock(LOCK, async () => {
     await compileWasm({ profile, onProgress, processes });
     await makeGlue({ profile, out, processes });
-    writePolicy(join(out, "policy.js"), document);
+    writeModule(join(out, "validators.js"), validatorsModule(validators));
+    writeModule(join(out, "policy.js"), policyModule(document));
   });
 }
 
@@ -89,13 +91,19 @@ export function modulesOf(folder) {
 }
 
 /**
- * Writes the policy as a module of the worker. The JSON is a string in it, because the worker
+ * Returns the policy as a module of the worker. The JSON is a string in it, because the worker
  * parses and validates it with its own code, as it does with a pushed policy.
- * @param {string} file
  * @param {string} document
  */
-function writePolicy(file, document) {
-  const text = `// The checked policy, as JSON.\nexport const policy = () => ${JSON.stringify(document)};\n`;
+const policyModule = (document) =>
+  `// The checked policy, as JSON.\nexport const policy = () => ${JSON.stringify(document)};\n`;
+
+/**
+ * Writes a module of the worker, if it has changed.
+ * @param {string} file
+ * @param {string} text
+ */
+function writeModule(file, text) {
   if (readIfThere(file) === text) return;
   const aside = `${file}.${process.pid}`;
   writeFileSync(aside, text);

@@ -13,6 +13,7 @@ import { isObject, memberOf, pathOf, plain } from "./openapi.js";
  * @property {Access} [access] who may call it, if the document says so
  * @property {string} [unsupported] what it wants that a gateway does not check, if there is no other way in
  * @property {boolean} isOptional whether credentials are optional
+ * @property {{ item: any, operation: any, place: Path }} written as in the document, and where
  * @property {number} line
  * @property {number} column
  * @typedef {{ operations: Operation[], faults: Fault[] }} Operations
@@ -35,7 +36,7 @@ const SCOPE = /^[\x21\x23-\x5b\x5d-\x7e]+$/;
 const ROLE = /^[^\p{C}]{1,256}$/u;
 
 /** A fault of one operation or of one path. */
-class Unmapped extends Error {
+export class Unmapped extends Error {
   /**
    * @param {string} message
    * @param {Path} [path]
@@ -93,6 +94,7 @@ export function readOperations(document, { prefix, exclude = [] } = {}) {
             path: patternOf(prefixOf(owner), template),
             ...(typeof operation.operationId === "string" && { name: operation.operationId }),
             ...accessOf(document, operation, [...path, method]),
+            written: { item, operation, place: [...path, method] },
             ...positionOf([...path, method]),
           });
         });

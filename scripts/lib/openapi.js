@@ -191,7 +191,7 @@ function repeatedKeys(parsed, walk) {
  * @param {() => Promise<T>} start
  * @returns {Promise<T>}
  */
-const load = (start) =>
+export const load = (start) =>
   start().catch((error) => {
     if (errorCode(error) !== "ERR_MODULE_NOT_FOUND") throw error;
     throw new ScriptError("The npm packages are not installed; run: npm run setup", { code: EXIT_USAGE });

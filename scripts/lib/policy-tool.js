@@ -20,7 +20,8 @@ import { POLICY_FOLDER, POLICY_TOOL, compile, isBuilt, isCurrent } from "./progr
  * @import { Work } from "./cargo.js"
  * @import { Processes } from "./processes.js"
  * @import { Progress } from "./progress.js"
- * @typedef {{ upstream: string, file: string, prefix?: string | null }} NeededDocument
+ * @import { Compiled } from "./openapi-validators.js"
+ * @typedef {{ upstream: string, file: string, prefix?: string | null, validates?: boolean }} NeededDocument
  * @typedef {{ names: string[], max_bytes: number, documents?: NeededDocument[] }} NeededFiles
  * @typedef {{ out: string, errors: string[], code: number, files?: NeededFiles | null, documents?: NeededDocument[] }} Output
  */
@@ -52,16 +53,20 @@ export async function openPolicyTool({ progress, processes } = {}) {
 }
 
 /**
- * Runs a request as `run` does, with the OpenAPI documents that the policy names.
+ * Runs a request as `run` does, with the OpenAPI documents that the policy names. `validators` are those of upstreams
+ * whose requests are checked.
  * @param {(request: object) => Output} run
  * @param {{ command: unknown, policy: { name: string, text: string } }} request
  */
 export async function runWithDocuments(run, request) {
   const output = run(request);
   // Mistakes of the policy itself come first.
-  if (output.errors.length > 0 || !output.documents?.length) return output;
+  /** @type {Map<string, Compiled>} */
+  const validators = new Map();
+  if (output.errors.length > 0 || !output.documents?.length) return { ...output, validators };
   const { policy } = request;
-  return run({ ...request, policy: { ...policy, documents: await readDocuments(policy.name, output.documents) } });
+  const documents = await readDocuments(policy.name, output.documents, validators);
+  return { ...run({ ...request, policy: { ...policy, documents } }), validators };
 }
 
 /**
@@ -69,19 +74,24 @@ export async function runWithDocuments(run, request) {
  * cannot be used.
  * @param {string} policy
  * @param {NeededDocument[]} needed
+ * @param {Map<string, Compiled>} validators
  */
-async function readDocuments(policy, needed) {
+async function readDocuments(policy, needed, validators) {
   const [{ OpenApiError, readOpenApi }, { readOperations }] = await Promise.all([
     import("./openapi.js"),
     import("./openapi-operations.js"),
   ]);
-  const read = needed.map(async ({ upstream, file, prefix }) => {
+  const read = needed.map(async ({ upstream, file, prefix, validates }) => {
     const place = join(dirname(policy), file);
     try {
-      const { operations, faults } = readOperations(await readOpenApi(place), {
-        prefix: prefix === "/" ? "" : (prefix ?? undefined),
-      });
-      return [upstream, { name: place, ...comparable(operations, faults) }];
+      const document = await readOpenApi(place);
+      const { operations, faults } = readOperations(document, { prefix: prefix === "/" ? "" : (prefix ?? undefined) });
+      if (!validates) return [upstream, { name: place, ...comparable(operations, faults) }];
+      const { compileValidators } = await import("./openapi-validators.js");
+      const compiled = await compileValidators(document, operations, place);
+      validators.set(upstream, compiled);
+      const { digest, notes } = compiled;
+      return [upstream, { name: place, digest, ...comparable(operations, [...faults, ...notes]) }];
     } catch (error) {
       if (!(error instanceof OpenApiError)) throw error;
       return [upstream, { name: place, operations: [], faults: [], refused: error.lines }];
@@ -131,9 +141,18 @@ export class PolicyError extends ScriptError {}
  * @param {{ progress?: Progress, processes?: Processes }} [options]
  */
 export async function compilePolicy(file, { progress, processes } = {}) {
+  return (await compileForWorker(file, { progress, processes })).document;
+}
+
+/**
+ * Does the same, and returns the validators of requests as well.
+ * @param {string} file
+ * @param {{ progress?: Progress, processes?: Processes }} [options]
+ */
+export async function compileForWorker(file, { progress, processes } = {}) {
   const run = await openPolicyTool({ progress, processes });
-  const { out, errors } = await runWithDocuments(run, { command: "compile", policy: readPolicyFile(file) });
-  if (errors.length === 0) return out;
+  const { out, errors, validators } = await runWithDocuments(run, { command: "compile", policy: readPolicyFile(file) });
+  if (errors.length === 0) return { document: out, validators };
   const message = "The policy cannot be built; the lines above name its mistakes.";
   throw new PolicyError(message, { lines: errors });
 }

@@ -492,6 +492,11 @@ describe("check", () => {
       [/:19:8: DELETE \/orders is no operation of/],
     ],
     [
+      "a validated route that is no operation",
+      route("/orders", ["GET", "DELETE"], '{ scopes = ["orders:read"] }', "validate = true"),
+      [/:\d+:\d+: DELETE \/orders is no operation of .*, so validate would refuse every request/],
+    ],
+    [
       "a route without an operation",
       "",
       [],

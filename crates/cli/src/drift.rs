@@ -32,6 +32,8 @@ pub(crate) struct Document {
     /// Why the document cannot be used at all, each line with its place.
     #[serde(default)]
     refused: Vec<String>,
+    /// Digest of the validators that were compiled from it.
+    pub(crate) digest: Option<String>,
 }
 
 /// An operation, with its path as the service sees it.
@@ -161,8 +163,14 @@ impl<'a> Found<'a> {
             }
             for method in &route.methods {
                 let named = if method == "HEAD" { "GET" } else { method.as_str() };
-                if !with_operation.contains(named) {
-                    let message = format!("{method} {} is no operation of {}", route.path, document.name);
+                if with_operation.contains(named) {
+                    continue;
+                }
+                let message = format!("{method} {} is no operation of {}", route.path, document.name);
+                if route.validate {
+                    let message = format!("{message}, so validate would refuse every request");
+                    self.errors.push((Spot::Route(index, "validate"), message));
+                } else {
                     self.notes.push((Spot::Route(index, "path"), message));
                 }
             }

@@ -101,6 +101,8 @@ struct NeededDocument {
     upstream: String,
     file: String,
     prefix: Option<String>,
+    /// Whether requests are checked against it.
+    validates: bool,
 }
 
 /// Exit code: the policy is invalid, or the decision is a refusal.
@@ -172,11 +174,13 @@ fn execute(Request { command, policy: file }: &Request) -> Result<Output, Vec<St
                     refusal.insert("html".to_owned(), read.html.clone().into());
                 }
             }
-            for upstream in
-                document.get_mut("upstreams").and_then(Value::as_object_mut).into_iter().flat_map(Map::values_mut)
-            {
-                let upstream = upstream.as_object_mut();
-                upstream.map(|upstream| ["openapi", "openapi_prefix"].map(|option| upstream.remove(option)));
+            let digest_of = |name: &str| file.documents.as_ref()?.get(name)?.digest.clone();
+            for (name, upstream) in document.get_mut("upstreams").and_then(Value::as_object_mut).into_iter().flatten() {
+                let Some(upstream) = upstream.as_object_mut() else { continue };
+                for option in ["openapi", "openapi_prefix", "openapi_digest"] {
+                    upstream.remove(option);
+                }
+                upstream.extend(digest_of(name).map(|digest| ("openapi_digest".to_owned(), digest.into())));
             }
             Ok(Output::success(document.to_string()))
         }
@@ -214,10 +218,14 @@ fn files_of(document: &Value) -> Vec<String> {
 /// Returns the OpenAPI documents that a policy may name.
 fn documents_of(document: &Value) -> Vec<NeededDocument> {
     let upstreams = document.get("upstreams").and_then(Value::as_object);
+    let routes = || document.get("routes").and_then(Value::as_array).into_iter().flatten();
     let documents = upstreams.into_iter().flatten().filter_map(|(name, upstream)| {
         let text = |option: &str| upstream.get(option).and_then(Value::as_str).map(str::to_owned);
         let file = text("openapi").filter(|file| is_inside_folder(file))?;
-        Some(NeededDocument { upstream: name.clone(), file, prefix: text("openapi_prefix") })
+        let is = |route: &Value, option: &str, value: Value| route.get(option) == Some(&value);
+        let mut of_upstream = routes().filter(|route| is(route, "upstream", name.clone().into()));
+        let validates = of_upstream.any(|route| is(route, "validate", true.into()));
+        Some(NeededDocument { upstream: name.clone(), file, prefix: text("openapi_prefix"), validates })
     });
     documents.collect()
 }

@@ -106,6 +106,7 @@ fn row(policy: &Policy, route: &Route) -> [String; 5] {
         (route.revocation == RevocationCheck::Strict, "strict revocation"),
         (policy.proofs_of(route) == (Some(Proof::Required), Some(Proof::Required)), "bound tokens only"),
         (route.token_cookie, "token in a cookie"),
+        (route.validate, "validated"),
         (route.encoded_path == EncodedPath::Forward, "encoded paths"),
         (is_under_maintenance, "under maintenance"),
     ] {
