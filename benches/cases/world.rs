@@ -8,8 +8,8 @@ use portcullis::pipeline::{
     BackgroundTask,
     ports::{
         AssertionSigner, ClientTls, DecisionPoint, Document, Forwarded, Geolocation, KeySource, LogPart, LogText,
-        MetricsStore, Ports, ProofLog, Question, RateLimitCounter, RevocationLog, Runtime, SignatureVerifier,
-        SpanCollector, UpstreamClient,
+        MetricsStore, Ports, ProofLog, Question, RateLimitCounter, RequestValidator, RevocationLog, Runtime,
+        SignatureVerifier, SpanCollector, UpstreamClient,
     },
     wire::{AnswerFacts, Fault, Forward},
 };
@@ -180,6 +180,12 @@ impl RevocationLog for World {
 impl Ports for World {
     async fn read_body(&self, _: usize) -> Result<Vec<u8>, Fault> {
         Ok(vec![])
+    }
+}
+
+impl RequestValidator for World {
+    async fn validate(&self, _: &str, _: &Forward<'_>, _: u64) -> Result<String, Fault> {
+        Ok(String::new())
     }
 }
 

@@ -51,6 +51,49 @@ const held = new WeakMap();
  */
 const drains = new Set();
 
+/**
+ * Requests whose body was read in part.
+ * @type {WeakSet<Request>}
+ */
+const unfinished = new WeakSet();
+
+/**
+ * Reads a body to be checked, and keeps it for `heldBody`. Returns its bytes, or the event that broke it off. The
+ * rest of a longer body can be drained.
+ * @param {Request} request
+ * @param {number} maxBytes
+ * @param {number} timeoutMs
+ * @returns {Promise<Uint8Array<ArrayBuffer> | "over_limit" | "late" | "read_failed">}
+ */
+export async function readToKeep(request, maxBytes, timeoutMs) {
+  if (Number(request.headers.get("content-length")) > maxBytes) return "over_limit";
+  const reader = /** @type {ReadableStream<Uint8Array<ArrayBuffer>>} */ (request.body).getReader();
+  /** @type {Uint8Array<ArrayBuffer>[]} */
+  const parts = [];
+  let size = 0;
+  try {
+    const isWhole = await inTime(timeoutMs, async () => {
+      for (let part = await reader.read(); !part.done; part = await reader.read()) {
+        size += part.value.byteLength;
+        if (size > maxBytes) return false;
+        parts.push(part.value);
+      }
+      return true;
+    });
+    if (!isWhole) {
+      unfinished.add(request);
+      // Not after a failure: the runtime throws while a read is under way.
+      reader.releaseLock();
+      return "over_limit";
+    }
+    const bytes = new Uint8Array(await new Blob(parts).arrayBuffer());
+    held.set(request, bytes);
+    return bytes;
+  } catch (error) {
+    return error instanceof DOMException && error.name === "TimeoutError" ? "late" : "read_failed";
+  }
+}
+
 /** A client's body, which is read in parts. */
 export class ClientBody {
   #reader;
@@ -246,7 +289,8 @@ export function drain(request, plan) {
     drains.delete(slot);
   }
   const known = bodies.get(request);
-  const isRead = known === undefined ? request.body === null || request.bodyUsed : known.hasEnded;
+  const isUsed = request.bodyUsed && !unfinished.has(request);
+  const isRead = known === undefined ? request.body === null || isUsed : known.hasEnded;
   if (isRead || drains.size >= plan.at_once) return undefined;
   const slot = { until: now + plan.time_ms };
   drains.add(slot);
@@ -274,14 +318,14 @@ export function readBody(request, maxBytes, timeoutMs) {
  * @param {number} timeoutMs
  */
 export async function digestBody(request, maxBytes, timeoutMs) {
-  const bytes = await readBody(request, maxBytes, timeoutMs);
+  const bytes = held.get(request) ?? (await readBody(request, maxBytes, timeoutMs));
   if (bytes === null) return null;
   held.set(request, bytes);
   return crypto.subtle.digest("SHA-256", bytes);
 }
 
 /**
- * Returns the body that `digestBody` has read.
+ * Returns the body that `digestBody` or `readToKeep` has read.
  * @param {Request} request
  */
 export function heldBody(request) {

@@ -143,10 +143,45 @@ extern "C" {
     pub(super) fn built_in_policy() -> String;
 }
 
-/// The tests run without that module.
+/// The validators that the build step writes next to it.
+#[cfg(not(test))]
+#[wasm_bindgen(raw_module = "./validators.js")]
+extern "C" {
+    /// The digest of an upstream's validator.
+    #[wasm_bindgen(js_name = digestOf)]
+    pub(super) fn validator_digest(upstream: &str) -> Option<String>;
+
+    #[wasm_bindgen(js_name = validatorOf)]
+    pub(super) fn validator_of(upstream: &str) -> JsValue;
+}
+
+/// The tests run without these modules.
 #[cfg(test)]
-pub(super) fn built_in_policy() -> String {
-    String::new()
+mod built {
+    pub(in crate::host) fn built_in_policy() -> String {
+        String::new()
+    }
+
+    pub(in crate::host) fn validator_digest(_: &str) -> Option<String> {
+        None
+    }
+
+    pub(in crate::host) fn validator_of(_: &str) -> wasm_bindgen::JsValue {
+        wasm_bindgen::JsValue::UNDEFINED
+    }
+}
+#[cfg(test)]
+pub(super) use built::{built_in_policy, validator_digest, validator_of};
+
+#[wasm_bindgen(module = "/src/host/validate.js")]
+extern "C" {
+    pub(super) fn validate(
+        request: &web_sys::Request,
+        validator: &JsValue,
+        packed: &str,
+        max_bytes: u32,
+        timeout_ms: u32,
+    ) -> Promise;
 }
 
 #[wasm_bindgen(module = "/src/host/proxy.js")]

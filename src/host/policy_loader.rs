@@ -112,7 +112,9 @@ fn build(env: &js::Env, policy: &str) -> Built {
                 .to_owned(),
         ));
     }
-    Gateway::new(policy, |name| env.text(name)).map(Rc::new)
+    let gateway = Gateway::new(policy, |name| env.text(name))?;
+    gateway.check_validators(js::validator_digest)?;
+    Ok(Rc::new(gateway))
 }
 
 fn reload_behind(env: js::Env, context: &js::Context) {

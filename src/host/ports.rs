@@ -14,8 +14,8 @@ use crate::pipeline::{
     BackgroundTask, limits,
     ports::{
         AssertionSigner, ClientTls, DecisionPoint, Document, Forwarded, Geolocation, KeySource, LogPart, LogText,
-        MetricsStore, Ports, ProofLog, Question, RateLimitCounter, RevocationLog, Runtime, SignatureVerifier,
-        SpanCollector, UpstreamClient,
+        MetricsStore, Ports, ProofLog, Question, RateLimitCounter, RequestValidator, RevocationLog, Runtime,
+        SignatureVerifier, SpanCollector, UpstreamClient,
     },
     wire::{self, AnswerFacts, DrainPlan, EarlyAnswerPlan, Fault, Forward},
 };
@@ -424,6 +424,17 @@ impl Ports for WorkerPorts {
                 if rejection(&error) == Fault::TimedOut { Fault::BodySlow } else { Fault::ClientGone }
             })?;
         Ok(body.dyn_into::<Uint8Array>().map_err(|_| Fault::TooLarge)?.to_vec())
+    }
+}
+
+impl RequestValidator for WorkerPorts {
+    async fn validate(&self, upstream: &str, request: &Forward<'_>, max_bytes: u64) -> Result<String, Fault> {
+        let client = self.request().ok_or(Fault::ClientGone)?;
+        let body_ms = request.body.as_ref().map_or(0, |body| body.time_ms);
+        let (validator, packed) = (js::validator_of(upstream), wire::write_request(request));
+        let checked = js::validate(client, &validator, &packed, number(max_bytes), number(body_ms));
+        let text = self.poller.wait(checked, body_ms).await.map_err(|error| rejection(&error))?;
+        text.as_string().ok_or(Fault::NotBound)
     }
 }
 

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{denial::Denial, limits, log::to_json};
+use super::{denial::Denial, findings::Finding, limits, log::to_json};
 use portcullis_policy::Refusal;
 use portcullis_token::{EventError, EventForm};
 
@@ -30,6 +30,8 @@ struct Problem<'a> {
     code: &'a str,
     operation: &'a str,
     request_id: &'a str,
+    #[serde(skip_serializing_if = "<[Finding]>::is_empty")]
+    errors: &'a [Finding],
 }
 
 impl Answer {
@@ -47,7 +49,8 @@ impl Answer {
     pub(super) fn problem(denial: &Denial, operation: &str, request_id: &str) -> Self {
         let (family, title) = denial.family_and_title();
         let (status, code, detail) = (denial.status(), denial.code(), denial.detail());
-        let document = Problem { family, title, status, detail, error: detail, code, operation, request_id };
+        let errors = denial.findings();
+        let document = Problem { family, title, status, detail, error: detail, code, operation, request_id, errors };
         Self::refusal(denial, "application/problem+json", request_id, to_json(&document))
     }
 

@@ -4,7 +4,7 @@
 //! Refusals that the policy alone decides are in [`Refusal`]. The `code` is for programs and says which
 //! check failed ([`TokenError`] has one for each); the text does not.
 
-use super::limits;
+use super::{findings::Finding, limits};
 use portcullis_policy::{Refusal, StepUp};
 use portcullis_token::{EventError, EventFault, EventForm, ProofError, TokenError};
 
@@ -49,6 +49,9 @@ denials! {
     HostInvalid = 400 "host_invalid" "The Host header is not a host name",
     BodyUnexpected = 400 "body_unexpected" "A GET or HEAD request must not have a body",
     BodyTooLarge = 413 "body_too_large" "The request's body is longer than this path accepts",
+    RequestInvalid { findings: Vec<Finding> } = 400 "request_invalid" "The request is not as this operation describes it",
+    ContentUnsupported { findings: Vec<Finding> } = 415 "request_invalid"
+        "The request's body has a type that this operation does not take",
     BodyTooSlow = 408 "body_too_slow" "The request's body did not arrive in time",
     /// The answer is for the log alone.
     ClientGone = 400 "client_gone" "The client closed the connection",
@@ -110,6 +113,15 @@ impl Denial {
         if let Self::PushMalformed { detail } = self { detail } else { self.wording().2 }
     }
 
+    /// Returns what is wrong with a request that its document does not describe.
+    pub(super) fn findings(&self) -> &[Finding] {
+        if let Self::RequestInvalid { findings } | Self::ContentUnsupported { findings } = self {
+            findings
+        } else {
+            &[]
+        }
+    }
+
     /// Returns details for the log that no client may see.
     pub(super) fn detail_for_log(&self) -> Option<&str> {
         if let Self::AuthorizationUnavailable { fault, .. } = self {
@@ -129,6 +141,7 @@ impl Denial {
             408 => ("validation_error", "Request Timeout"),
             413 => ("payload_too_large", "Content Too Large"),
             414 => ("validation_error", "URI Too Long"),
+            415 => ("validation_error", "Unsupported Media Type"),
             429 => ("rate_limited", "Too Many Requests"),
             431 => ("validation_error", "Request Header Fields Too Large"),
             502 => ("upstream_error", "Bad Gateway"),

@@ -140,6 +140,18 @@ impl Gateway {
         })
     }
 
+    /// Checks that the Worker has the validators of the documents that the policy was made with. `built` returns the
+    /// digest of an upstream's.
+    pub fn check_validators(&self, built: impl Fn(&str) -> Option<String>) -> Result<(), Misconfiguration> {
+        let lacking = self.policy.upstreams.iter().find(|upstream| {
+            upstream.openapi_digest.as_ref().is_some_and(|digest| built(&upstream.name).as_ref() != Some(digest))
+        });
+        lacking.map_or(Ok(()), |upstream| {
+            let what = "has another OpenAPI document than the Worker was built with; deploy the Worker first";
+            Err(Misconfiguration(["upstream \"", &upstream.name, "\" ", what].concat()))
+        })
+    }
+
     /// Carries out a task behind an answer.
     pub async fn run<P: Ports>(&self, task: BackgroundTask, ports: &P) {
         match task {

@@ -170,6 +170,15 @@ pub const BODY_PART_BYTES: u64 = 64 * 1024;
 pub const WHOLE_BODY_BYTES: u64 = BODY_PART_BYTES;
 const _: () = assert!(WHOLE_BODY_BYTES <= UNDRAINED_BYTES, "a late body needs no drain");
 
+/// Bytes of a JSON body that is checked against a schema. It is held until the service has answered, as a short one is.
+pub const VALIDATED_BODY_BYTES: u64 = WHOLE_BODY_BYTES;
+
+/// Findings in an answer. A client corrects these first.
+pub const FINDINGS: usize = 20;
+
+/// Bytes of each text of a finding.
+pub const FINDING_BYTES: usize = 300;
+
 /// Bytes of a body above which it waits for an early answer of the upstream before it is sent. An
 /// upstream that refuses by the head and closes resets the connection while the body is sent, and the
 /// runtime then loses the answer. Services refuse lengths from 1 MiB on; shorter bodies do not wait.

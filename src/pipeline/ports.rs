@@ -136,6 +136,14 @@ pub trait ProofLog: Runtime {
     async fn note_proof(&self, proof: &str, keep_until: UnixMillis) -> Result<bool, Fault>;
 }
 
+/// The validators that the build compiled from OpenAPI documents.
+pub trait RequestValidator {
+    /// Checks a request, whose `url` is the target alone, against the document of an upstream. A body that must be read for
+    /// this, of at most `max_bytes`, is kept for [`UpstreamClient::forward`]. Returns the result and the findings, in
+    /// lines.
+    async fn validate(&self, upstream: &str, request: &Forward<'_>, max_bytes: u64) -> Result<String, Fault>;
+}
+
 /// The connection to upstreams.
 pub trait UpstreamClient: Runtime {
     /// The host's handle of an upstream's answer; the pipeline passes it on unseen.
@@ -173,6 +181,7 @@ pub trait Ports:
     + RateLimitCounter
     + MetricsStore
     + SpanCollector
+    + RequestValidator
     + UpstreamClient
     + AssertionSigner
 {

@@ -245,6 +245,7 @@ impl Gateway {
             timeout_ms: config.timeout_ms,
             is_timed: config.idle_timeout_ms.is_some(),
             body: head.may_have_body().then_some(body),
+            is_validated: route.validate,
         };
         let mut times = None;
         let caller = exchange.token.as_deref().map(AuthenticatedToken::caller);

@@ -15,10 +15,11 @@ use sha2::{Digest as _, Sha256};
 use super::{
     assertion::{AssertionKeys, Caller, Claims, HeldKey},
     denial::Denial,
+    findings,
     head::Head,
     limits,
     permits::{Lease, Permits},
-    ports::{AssertionSigner, Forwarded, Runtime, UpstreamClient},
+    ports::{AssertionSigner, Forwarded, RequestValidator, Runtime, UpstreamClient},
     settings::{Misconfiguration, Settings},
     wire::{AnswerFacts, BodyPlan, Fault, Forward},
 };
@@ -123,7 +124,7 @@ impl Upstream {
 
     /// Sends a request of the client at this address, whose `url` is still the target's path and query alone.
     /// Sets `times` to the start of the first call and the end of the last.
-    pub(super) async fn forward<P: UpstreamClient + AssertionSigner>(
+    pub(super) async fn forward<P: UpstreamClient + AssertionSigner + RequestValidator>(
         &self,
         mut request: Forward<'_>,
         (caller, claims): (Option<Caller<'_>>, &Claims<'_>),
@@ -134,6 +135,11 @@ impl Upstream {
         let keys = self.assertion.as_ref().map_err(|fault| Denial::Misconfigured { fault: fault.clone() })?;
         let (begun, has_body) = (ports.now(), request.body.is_some());
         let _permits = self.acquire(has_body, client, begun).ok_or(Denial::UpstreamBusy)?;
+        // With the permits, which bound the bodies that are held.
+        if request.is_validated {
+            // Apart, so that other requests do not carry its state.
+            Box::pin(self.validate(&request, ports)).await?;
+        }
         let digest = if self.config.assertion.content_digest {
             // Apart, so that other requests do not carry its state.
             let digest = Box::pin(digest_of(request.body.as_ref(), ports)).await;
@@ -201,6 +207,13 @@ impl Upstream {
             }
             ports.sleep(full_jitter(limits::RETRY_BACKOFF.delay_ms(failures), random(ports))).await;
         }
+    }
+
+    /// Checks a request against the document of the service.
+    async fn validate<P: RequestValidator>(&self, request: &Forward<'_>, ports: &P) -> Result<(), Denial> {
+        let max_bytes = request.body.as_ref().map_or(0, |body| body.max_bytes).min(limits::VALIDATED_BODY_BYTES);
+        let text = ports.validate(&self.config.name, request, max_bytes).await.map_err(|_| findings::failed())?;
+        findings::judge(&text)
     }
 
     /// Chooses a target by weight, if possible one that was not tried before. Otherwise returns

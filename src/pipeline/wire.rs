@@ -8,6 +8,7 @@
 //! | request head | in | method, URL, then names and values of headers in turn |
 //! | [`Forward`] | out | URL, method, then names and values in turn; its [`BodyPlan`] as JSON |
 //! | [`AnswerFacts`] | in | whether the client had sent its body by then, status, names of all headers |
+//! | result of a validator | in | the result, then place, name or pointer, and message of each finding |
 //! | failure of a [`Forward`] | in | event, what the body waited for, the client's silence in milliseconds |
 //! | [`HeaderChanges`] | out | names to remove, an empty line, then names and values to append |
 //! | head of an own answer | out | names and values in turn |
@@ -103,6 +104,8 @@ pub struct Forward<'a> {
     pub is_timed: bool,
     /// How the client's body is passed on; `None` if none can follow.
     pub body: Option<BodyPlan>,
+    /// Whether it is checked against the upstream's OpenAPI document first.
+    pub is_validated: bool,
 }
 
 /// Writes a plan.

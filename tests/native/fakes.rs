@@ -12,8 +12,8 @@ use portcullis::pipeline::{
     Answer, BackgroundTask, Gateway, Handled, Head, LogRecord, Misconfiguration, Outcome,
     ports::{
         AssertionSigner, ClientTls, DecisionPoint, Document, Forwarded, Geolocation, KeySource, LogPart, LogText,
-        MetricsStore, Ports, ProofLog, Question, RateLimitCounter, RevocationLog, Runtime, SignatureVerifier,
-        SpanCollector, UpstreamClient,
+        MetricsStore, Ports, ProofLog, Question, RateLimitCounter, RequestValidator, RevocationLog, Runtime,
+        SignatureVerifier, SpanCollector, UpstreamClient,
     },
     wire::{AnswerFacts, Fault, Forward, HeaderChanges},
 };
@@ -256,6 +256,10 @@ pub(crate) struct FakePorts {
     pub(crate) countries_asked: Cell<usize>,
     /// Deferred tasks.
     pub(crate) tasks: RefCell<Vec<BackgroundTask>>,
+    /// What the validator returns.
+    pub(crate) validator: RefCell<Result<String, Fault>>,
+    /// What the validator was asked: upstream, method, target, and bytes of the body.
+    pub(crate) validated: RefCell<Vec<(String, String, String, u64)>>,
 }
 
 /// The result of a request.
@@ -312,6 +316,8 @@ impl FakePorts {
             proofs: RefCell::default(),
             countries_asked: Cell::new(0),
             tasks: RefCell::default(),
+            validator: RefCell::new(Ok(String::new())),
+            validated: RefCell::default(),
         }
     }
 
@@ -555,6 +561,14 @@ impl Ports for FakePorts {
     async fn read_body(&self, max: usize) -> Result<Vec<u8>, Fault> {
         let body = self.body.borrow();
         if body.len() > max { Err(Fault::TooLarge) } else { Ok(body.clone()) }
+    }
+}
+
+impl RequestValidator for FakePorts {
+    async fn validate(&self, upstream: &str, request: &Forward<'_>, max_bytes: u64) -> Result<String, Fault> {
+        let (method, target) = (request.method.to_owned(), request.url.clone());
+        self.validated.borrow_mut().push((upstream.to_owned(), method, target, max_bytes));
+        self.validator.borrow().clone()
     }
 }
 

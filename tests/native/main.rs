@@ -63,5 +63,6 @@ mod token_cache;
 mod token_sources;
 mod tokens;
 mod upstreams;
+mod validation;
 mod wire;
 mod wycheproof;

@@ -159,6 +159,7 @@ fn changes_are_read_as_they_were_written() {
 #[test]
 fn each_outgoing_field_is_one_line() {
     let request = Forward {
+        is_validated: false,
         url: "https://up.example/x".into(),
         binding: None,
         method: "GET",
