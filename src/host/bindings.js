@@ -16,8 +16,8 @@ export function readHead(request) {
 }
 
 /**
- * Returns the client's country as the platform knows it; undefined if it does not. Clients can send the header
- * CF-IPCountry, which the platform replaces only if a setting says so.
+ * Returns the client's country as the platform knows it; undefined if it does not. The header
+ * CF-IPCountry may be the client's: the platform writes it only if a setting says so.
  * @param {Request} request
  */
 export function country(request) {

@@ -145,6 +145,16 @@ describe("a rule on the circumstances of a request", () => {
       assert.equal(await get(path, host === undefined ? {} : { host }), expected, `${path} ${host}`);
     }
     assert.equal(await get("/host", { "X-Forwarded-Host": "shop.api.example.com" }), "rights_missing");
+    // Of two hosts, the one that decides is the one that the service gets.
+    for (const [target, host] of [
+      ["shop", "bank"],
+      ["bank", "shop"],
+    ]) {
+      users.forget();
+      const code = await get(`http://${target}.api.example.com/host`, { host: `${host}.api.example.com` });
+      const seen = users.requests.map(({ headers }) => headers["x-forwarded-host"]);
+      assert.deepEqual(seen, code === "ok" ? ["shop.api.example.com"] : [], `${target} ${host}`);
+    }
   });
 
   test("a refusal leads a client to another login", async () => {
