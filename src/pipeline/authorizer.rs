@@ -1,5 +1,5 @@
 //! Authorizers: policy decision points that routes ask whether a caller may enter (AuthZEN Authorization API 1.0,
-//! access evaluation). Owns the question, its cache and the circuit breaker. Only `"decision": true` lets a request
+//! access evaluation). Owns the cache of decisions and the circuit breaker. Only `"decision": true` lets a request
 //! pass; whatever else happens, it does not.
 
 use std::{
@@ -8,13 +8,11 @@ use std::{
 };
 
 use portcullis_resilience::{Breaker, BreakerDecision, BreakerSettings, BreakerState, Observation};
-use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::{
     credentials,
     denial::Denial,
-    exchange::Exchange,
     limited_cache::LimitedCache,
     limits,
     metrics::Metrics,
@@ -23,7 +21,7 @@ use super::{
     settings::{Misconfiguration, Settings},
     wire::Fault,
 };
-use portcullis_policy::{Params, check_url};
+use portcullis_policy::check_url;
 use portcullis_token::StrictObject;
 
 /// One authorizer as this isolate knows it.
@@ -85,23 +83,22 @@ impl Authorizer {
         &self.config.name
     }
 
-    /// Asks whether the caller of a request may enter its route. `path` is canonical, with these parameters.
+    /// Asks a question about a request, or finds the decision about the same question.
     ///
     /// # Errors
     /// [`Denial::AuthorizationDenied`], or [`Denial::AuthorizationUnavailable`] without a decision.
     pub(super) async fn authorize(
         &self,
-        exchange: &Exchange<'_>,
-        (path, params): (&str, &Params),
+        question: &str,
+        request_id: &str,
         ports: &impl DecisionPoint,
     ) -> Result<(), Denial> {
-        let question = question(exchange, path, params);
-        let digest = <[u8; 32]>::from(Sha256::digest(&question));
+        let digest = <[u8; 32]>::from(Sha256::digest(question));
         let now = ports.now();
         let known = self.decisions.borrow().find(&digest, now).copied();
         let decision = match known {
             Some(decision) => Ok(decision),
-            None => self.ask(&question, &exchange.ids.request_id, ports).await,
+            None => self.ask(question, request_id, ports).await,
         };
         let result = match (&decision, known) {
             (Ok(_), Some(_)) => "cached",
@@ -177,50 +174,17 @@ impl Authorizer {
         decision.map_err(|fault| (fault, RETRY_MS))
     }
 
-    /// Returns name, state and last error for `/status`.
-    pub(super) fn status(&self) -> (bool, Value) {
-        let (state, error) = (self.breaker.get().state(), self.last_error.get());
-        let document = json!({
-            "name": self.name(),
-            "breaker": state.name(),
-            "waiting": self.permits.taken(),
-            "cached_decisions": self.decisions.borrow().usage().0,
-            "last_error": error,
-        });
-        (state == BreakerState::Closed && error.is_none(), document)
+    /// Returns the state of its circuit, and why the last question has no decision.
+    pub(super) fn state(&self) -> (BreakerState, Option<&'static str>) {
+        (self.breaker.get().state(), self.last_error.get())
+    }
+
+    /// Returns how many decisions are cached.
+    pub(super) fn cached(&self) -> usize {
+        self.decisions.borrow().usage().0
     }
 }
 
 fn status_fault(status: u64) -> &'static str {
     if Fault::of_status(status) == Fault::Redirected { "authorizer_redirect" } else { "authorizer_status" }
-}
-
-/// Returns the question about a request, with the mapping of AuthZEN's profile for API gateways: the caller is the
-/// subject, the method the action, and the route's pattern the resource. It holds no token, query or header.
-fn question(exchange: &Exchange<'_>, path: &str, params: &Params) -> String {
-    let mut subject = Map::new();
-    if let Some(identity) = exchange.identity() {
-        let claims: Map<String, Value> =
-            identity.claims.iter().map(|(path, value)| (path.join("/"), value.clone())).collect();
-        let properties =
-            json!({ "issuer": identity.issuer, "roles": identity.roles, "scopes": identity.scopes, "claims": claims });
-        subject.insert("id".to_owned(), identity.user_id.as_str().into());
-        subject.insert("type".to_owned(), "identity".into());
-        subject.insert("properties".to_owned(), properties);
-    }
-    let params: Map<String, Value> =
-        params.iter().map(|(name, value)| (name.clone(), Value::from(value.as_str()))).collect();
-    let address = exchange.address().map(|address| address.to_canonical().to_string());
-    let context = address.map_or_else(|| json!({}), |address| json!({ "ip": address }));
-    json!({
-        "subject": subject,
-        "action": { "name": exchange.head.method },
-        "resource": {
-            "type": "route",
-            "id": exchange.route.map(|route| &route.path),
-            "properties": { "path": path, "params": params },
-        },
-        "context": context,
-    })
-    .to_string()
 }

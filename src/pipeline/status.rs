@@ -110,11 +110,16 @@ fn issuer_part(issuer: &Issuer, now: UnixMillis) -> Part {
 }
 
 fn authorizer_part(authorizer: &Authorizer) -> Part {
-    let (is_healthy, mut document) = authorizer.status();
+    let (state, error) = authorizer.state();
+    let is_healthy = state == BreakerState::Closed && error.is_none();
     let condition = if is_healthy { Condition::Healthy } else { Condition::Degraded };
-    if let Some(members) = document.as_object_mut() {
-        members.insert("status".to_owned(), json!(condition));
-    }
+    let document = json!({
+        "name": authorizer.name(),
+        "status": condition,
+        "breaker": state.name(),
+        "cached_decisions": authorizer.cached(),
+        "last_error": error,
+    });
     (condition, document)
 }
 

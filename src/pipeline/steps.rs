@@ -25,7 +25,8 @@ use super::{
     wire::{BodyPlan, Forward},
 };
 use portcullis_policy::{
-    Access, Circumstances, Destination, Match, Miss, Params, Proof, Refusal, RevocationCheck, Route, Target, authorize,
+    Access, Circumstances, Destination, Match, Miss, Proof, Refusal, RevocationCheck, Route, Target, authorize,
+    question,
 };
 use portcullis_token::{
     ProofError,
@@ -109,8 +110,14 @@ impl Gateway {
                 }
             }
             if let Some(name) = &route.authorizer {
-                let found_at = (target.path(), &found.params);
-                self.ask_authorizer(name, exchange, found_at, ports).await?;
+                let identity = token.verified.identity();
+                let asked = (route, exchange.head.method.as_str(), target.path());
+                let question = question(asked, &circumstances, &identity.issuer, identity.into());
+                let authorizer = self.authorizers.iter().find(|authorizer| authorizer.name() == name);
+                // Validation finds an unknown name first.
+                let unknown = Denial::AuthorizationUnavailable { retry_ms: 0, fault: "authorizer_unknown" };
+                // Boxed, so that requests to other routes have no room for it.
+                Box::pin(authorizer.ok_or(unknown)?.authorize(&question, &exchange.ids.request_id, ports)).await?;
             }
             // Last, so that a caller without the permission or beyond a limit cannot load the log.
             if asks_log {
@@ -202,20 +209,6 @@ impl Gateway {
             None if is_dpop => Err(ProofError::TokenUnbound),
             None => Ok(None),
         }
-    }
-
-    /// Asks an authorizer whether the caller may enter. Callers beyond a limit cannot load it.
-    async fn ask_authorizer<P: Ports>(
-        &self,
-        name: &str,
-        exchange: &Exchange<'_>,
-        found_at: (&str, &Params),
-        ports: &P,
-    ) -> Result<(), Denial> {
-        let authorizer = self.authorizers.iter().find(|authorizer| authorizer.name() == name);
-        // Validation finds an unknown name first.
-        let unknown = Denial::AuthorizationUnavailable { retry_ms: 0, fault: "authorizer_unknown" };
-        authorizer.ok_or(unknown)?.authorize(exchange, found_at, ports).await
     }
 
     /// Counts a denial against the client's address if the token was a guess. Returns the denial,

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use portcullis_policy::{
     Access, Circumstances, ClaimPath, Destination, Endpoint, Policy, Principal, Refusal, Table, TableError, Target,
-    authorize,
+    authorize, question,
 };
 use portcullis_token::UnixMillis;
 use serde::Deserialize;
@@ -133,7 +133,11 @@ impl<'a> Decider<'a> {
             leeway_s: leeway_s.unwrap_or_default(),
         };
         authorize(route, &request, issuer, principal).map_err(|refusal| refuse(&refusal, path))?;
-        context.extend(route.authorizer.as_ref().map(|name| format!("(then the authorizer {name} decides)")));
+        context.extend(route.authorizer.as_ref().map(|name| {
+            let iss = self.policy.issuers.iter().find(|known| known.name == issuer).map(|known| known.issuer.as_str());
+            let question = question((route, method, path), &request, iss.unwrap_or_default(), principal);
+            format!("(then the authorizer {name} decides: {question})")
+        }));
         Ok("yes")
     }
 }

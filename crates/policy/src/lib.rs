@@ -10,7 +10,7 @@
 //! - `providers`, `token_policy`: from an issuer's options to the checks of its tokens.
 //! - `token_sources`, `proof`, `resource`: where tokens arrive, whose they are, and protected resources with their metadata.
 //! - `event_request`: the endpoints of security events, and the token in a request's body.
-//! - `decision`: each refusal that the policy alone decides.
+//! - `decision`, `question`: each refusal that the policy alone decides, and what authorizers are asked.
 //! - `validate`: what a policy must be, wherever it comes from.
 //! - `read`, `check`: a policy as JSON, and as a file with lines and columns.
 
@@ -28,6 +28,7 @@ mod named;
 mod network;
 mod proof;
 mod providers;
+mod question;
 mod read;
 mod reserved;
 mod resource;
@@ -57,6 +58,7 @@ pub use model::{
 pub use network::Network;
 pub use portcullis_token::{ClaimPath, ClaimRule};
 pub use providers::provider_names;
+pub use question::question;
 pub use reserved::{is_cors_header, is_private, is_replaced, is_same_header};
 pub use table::{Match, Miss, Table, TableError};
 pub use target::{BadTarget, Target};

@@ -1,0 +1,36 @@
+//! Questions to authorizers (AuthZEN Authorization API 1.0, section 6.1), with the mapping of AuthZEN's profile for API
+//! gateways: the caller is the subject, the method the action, and the route's pattern the resource.
+
+use serde_json::{Map, Value, json};
+
+use crate::{
+    access::{Circumstances, Principal},
+    model::Route,
+};
+
+/// Returns the question whether a principal, whose token has this `iss`, may enter a route with a request. `path` is
+/// canonical. It holds no token, query or header, and equal questions have equal texts.
+pub fn question(
+    (route, method, path): (&Route, &str, &str),
+    request: &Circumstances<'_>,
+    issuer: &str,
+    principal: Principal<'_>,
+) -> String {
+    // Inserted one by one, because the code that collects a map would be large.
+    let (mut claims, mut params, mut context) = (Map::new(), Map::new(), Map::new());
+    for (path, value) in principal.claims {
+        claims.insert(path.join("/"), value.clone());
+    }
+    for (name, value) in request.params {
+        params.insert(name.clone(), Value::from(value.as_str()));
+    }
+    if let Some(address) = request.address {
+        context.insert("ip".to_owned(), address.to_canonical().to_string().into());
+    }
+    let properties =
+        json!({ "issuer": issuer, "roles": principal.roles, "scopes": principal.scopes, "claims": claims });
+    let subject = json!({ "type": "identity", "id": principal.user_id, "properties": properties });
+    let properties = json!({ "path": path, "params": params });
+    let resource = json!({ "type": "route", "id": route.path, "properties": properties });
+    json!({ "subject": subject, "action": { "name": method }, "resource": resource, "context": context }).to_string()
+}
