@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     fakes::{FakePorts, Seen, Vectors, answer, configured, gateway_of, header, parse_changes, setting, verdict},
-    signer::{Signer, claims_at, issuer_table, with},
+    signer::{Signer, claims_at, issuer_table, jwks, with},
 };
 
 const URL: &str = "https://api.example.com";
@@ -615,5 +615,40 @@ token_header = \"X-Plain\"",
         assert!(base.contains(&written), "{mistake}");
         let mistakes = check(&text).unwrap_err();
         assert!(mistakes.iter().any(|found| found.message.contains(place)), "{mistake}: {mistakes:?}");
+    }
+}
+
+#[test]
+fn status_and_the_policy_tool_know_proofs() {
+    let (gateway, ports, token) = (gateway(), FakePorts::new(), bound("id", 1));
+    assert_eq!(verdict(&send(&gateway, &ports, "/id", &token, &proof(&token, "/id"))), OK);
+    let status: Value = serde_json::from_str(&answer(&ports.send_as_operator(&gateway, "/status")).body).unwrap();
+    assert_eq!(status["proofs"], json!({ "remembered": 1, "nonces": false }));
+
+    let policy = json!({ "name": "p", "text": policy() });
+    let run = |request: Value| -> Value { serde_json::from_str(&portcullis_cli::run(&request.to_string())).unwrap() };
+    let table = run(json!({ "command": "table", "policy": policy }));
+    let lines_of = |path: &str| table["out"].as_str().unwrap().lines().find(|line| line.contains(path)).unwrap();
+    assert!(lines_of(" /bank ").contains("bound tokens only"), "{table}");
+    assert!(!lines_of(" /id ").contains("bound tokens only"), "{table}");
+
+    let explain = |issuer: &str, seed: u8, token: &str| {
+        let keys = jwks(&[&Signer::new(seed)]);
+        let subject = json!({ "token": token, "now_ms": now() * 1000, "keys": keys });
+        let output = run(json!({ "command": { "explain": subject }, "policy": policy }));
+        (output["code"].clone(), format!("{issuer} {}", output["out"].as_str().unwrap()))
+    };
+    let key = thumbprint(CLIENT);
+    let with_certificate = json!({ "cnf": { "jkt": key, "x5t#S256": key } });
+    for (issuer, seed, token, code, words) in [
+        ("id", 1, bound("id", 1), 0, format!("accepted with Authorization: DPoP and a proof of the key {key}.")),
+        ("id", 1, token_with("id", 1, &with_certificate), 0, format!("{key} and the client certificate {key}.")),
+        ("id", 1, token_with("id", 1, &json!({})), 0, "The token is accepted.".to_owned()),
+        ("bank", 2, token_with("bank", 2, &json!({})), 1, "refused: 401 token_unbound".to_owned()),
+        ("plain", 3, bound("plain", 3), 0, format!("{key}, on routes with `proof` only.")),
+    ] {
+        let (found, out) = explain(issuer, seed, &token);
+        assert!(out.contains(&words), "{out}");
+        assert_eq!(found, json!(code), "{out}");
     }
 }

@@ -3,9 +3,9 @@
 
 use std::net::IpAddr;
 
-use portcullis_policy::{Issuer, JwksSource, Policy, claims_in_rules};
+use portcullis_policy::{Issuer, JwksSource, Policy, Proof, claims_in_rules};
 use portcullis_token::{
-    Check, Explanation, TokenPolicy, UnixMillis, explain,
+    Check, Confirmation, Explanation, ProofError, TokenPolicy, UnixMillis, explain,
     keys::{KeySet, discovery_url, parse_discovery},
     limits, parse,
 };
@@ -221,11 +221,30 @@ impl Report<'_> {
         let fault = self.keys_fault.unwrap_or("no key is available");
         let mut outcomes = Check::ALL.iter().map(|check| self.found.outcome(*check));
         match outcomes.find(|outcome| *outcome != Some(Ok(()))).map(Option::transpose) {
-            None => (None, "The token is accepted.".to_owned()),
+            None => self.binding(),
             Some(Err(error)) => (Some((401, error.code())), format!("The token is refused: 401 {}", error.code())),
             // Without a key, the gateway answers before it checks a claim.
             Some(Ok(_)) => (Some((503, "keys_unavailable")), format!("The signature could not be checked: {fault}.")),
         }
+    }
+
+    /// Returns the verdict about a token that passed every check, and what its sender must prove.
+    fn binding(&self) -> (Option<StatusCode>, String) {
+        let proof = self.issuer().and_then(|issuer| issuer.proof);
+        let confirmation =
+            self.found.unverified_identity.as_ref().and_then(|identity| identity.confirmation.as_deref());
+        let Some(Confirmation { key, certificate }) = confirmation else {
+            if proof == Some(Proof::Required) {
+                let error = ProofError::TokenUnbound.code();
+                return (Some((401, error)), format!("The token is refused: 401 {error}; proof is \"required\""));
+            }
+            return (None, "The token is accepted.".to_owned());
+        };
+        let key = key.as_ref().map(|key| format!("Authorization: DPoP and a proof of the key {key}"));
+        let certificate = certificate.as_ref().map(|digest| format!("the client certificate {digest}"));
+        let needed: Vec<String> = key.into_iter().chain(certificate).collect();
+        let place = if proof.is_some() { "" } else { ", on routes with `proof` only" };
+        (None, format!("The token is accepted with {}{place}.", needed.join(" and ")))
     }
 
     /// Returns the caller, if every check passed.
