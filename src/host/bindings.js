@@ -29,7 +29,7 @@ export function country(request) {
  * @param {Request} request
  */
 export function clientCertificate(request) {
-  const tls = request.cf?.tlsClientAuth;
+  const tls = /** @type {Partial<IncomingRequestCfPropertiesTLSClientAuth> | undefined} */ (request.cf?.tlsClientAuth);
   return tls?.certVerified === "SUCCESS" && tls.certRevoked !== "1" ? tls.certFingerprintSHA256 : undefined;
 }
 
