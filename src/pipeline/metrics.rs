@@ -13,7 +13,7 @@ use std::{
 use serde_json::{Map, Value};
 
 use super::ports::MetricsStore;
-use portcullis_policy::{METHODS, Policy};
+use portcullis_policy::{METHODS, Policy, sorted};
 
 /// Upper bounds of the buckets of times, in milliseconds.
 const BUCKETS_MS: [u64; 11] = [5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000];
@@ -128,18 +128,6 @@ struct Counts {
     timers: Vec<(Timer, Histogram)>,
 }
 
-/// Returns the value of a key, which is inserted where it is missing.
-fn entry<K: Ord, V: Default>(sorted: &mut Vec<(K, V)>, key: K) -> Option<&mut V> {
-    let index = match sorted.binary_search_by(|(known, _)| known.cmp(&key)) {
-        Ok(index) => index,
-        Err(index) => {
-            sorted.insert(index, (key, V::default()));
-            index
-        }
-    };
-    sorted.get_mut(index).map(|(_, value)| value)
-}
-
 /// A series of a counter. Its text is written when it is sent, because each request is counted.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Series {
@@ -165,13 +153,13 @@ struct Histogram {
 
 impl Counts {
     fn add(&mut self, series: Series) {
-        if let Some(count) = entry(&mut self.counters, series) {
+        if let Some(count) = sorted::entry(&mut self.counters, series) {
             *count = count.saturating_add(1);
         }
     }
 
     fn add_time(&mut self, timer: Timer, took_ms: u64) {
-        let Some(histogram) = entry(&mut self.timers, timer) else { return };
+        let Some(histogram) = sorted::entry(&mut self.timers, timer) else { return };
         let index = BUCKETS_MS.iter().position(|bound| took_ms <= *bound).unwrap_or(BUCKETS_MS.len());
         if let Some(count) = histogram.counts.get_mut(index) {
             *count = count.saturating_add(1);

@@ -1,7 +1,7 @@
 //! Variants of a path that many services treat as the path itself: in another case, with a trailing
 //! slash, with a `;` parameter, decoded once more. A route with `variants = "refuse"` refuses them.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::HashMap};
 
 use crate::{
     limits,
@@ -24,6 +24,33 @@ struct Meant {
     refuses: bool,
 }
 
+/// Patterns in the order of the routes, and their places by pattern: there may be thousands.
+#[derive(Default)]
+struct Patterns {
+    entries: Vec<(String, Meant)>,
+    places: HashMap<String, usize>,
+}
+
+impl Patterns {
+    fn get(&mut self, pattern: &str) -> Option<&mut Meant> {
+        self.entries.get_mut(*self.places.get(pattern)?).map(|(_, meant)| meant)
+    }
+
+    fn insert(&mut self, pattern: &str, meant: Meant) {
+        self.places.insert(pattern.to_owned(), self.entries.len());
+        self.entries.push((pattern.to_owned(), meant));
+    }
+
+    fn add(&mut self, pattern: &str, route: usize, refuses: bool) {
+        if let Some(meant) = self.get(pattern) {
+            meant.routes.push(route);
+            meant.refuses |= refuses;
+        } else {
+            self.insert(pattern, Meant { routes: vec![route], refuses });
+        }
+    }
+}
+
 impl Lenient {
     /// Returns `None` when no route refuses variants.
     ///
@@ -34,26 +61,27 @@ impl Lenient {
         if !routes.iter().any(refuses) {
             return Ok(None);
         }
-        let (mut meant, mut prefixes) = (BTreeMap::<String, Meant>::new(), BTreeMap::<String, Meant>::new());
+        let (mut whole, mut prefixes) = (Patterns::default(), Patterns::default());
         for (index, route) in routes.iter().enumerate() {
             let folded = fold_pattern(&route.path);
             // The prefix of the rest, with or without a slash.
-            let prefix = folded.strip_suffix("/{*rest}").filter(|prefix| !prefix.is_empty()).map(str::to_owned);
-            let prefix = prefix.map(|prefix| prefixes.entry(prefix).or_default());
-            for entry in prefix.into_iter().chain([meant.entry(folded).or_default()]) {
-                entry.routes.push(index);
-                entry.refuses |= refuses(route);
+            if let Some(prefix) = folded.strip_suffix("/{*rest}").filter(|prefix| !prefix.is_empty()) {
+                prefixes.add(prefix, index, refuses(route));
+            }
+            whole.add(&folded, index, refuses(route));
+        }
+        for (prefix, rest) in prefixes.entries {
+            // If the prefix is a route, the rule of the rest does not apply to it.
+            match whole.get(&prefix) {
+                Some(meant) => meant.refuses |= rest.refuses,
+                None => whole.insert(&prefix, rest),
             }
         }
-        for (prefix, rest) in prefixes {
-            // If the prefix is a route, the rule of the rest does not apply to it.
-            meant.entry(prefix).and_modify(|whole| whole.refuses |= rest.refuses).or_insert(rest);
-        }
         let mut patterns = matchit::Router::new();
-        for (index, pattern) in meant.keys().enumerate() {
+        for (index, (pattern, _)) in whole.entries.iter().enumerate() {
             patterns.insert(pattern.as_str(), index)?;
         }
-        Ok(Some(Self { patterns, meant: meant.into_values().collect() }))
+        Ok(Some(Self { patterns, meant: whole.entries.into_iter().map(|(_, meant)| meant).collect() }))
     }
 
     /// Returns whether a service can read a path of the route `found` as one that refuses variants: by

@@ -3,7 +3,7 @@
 //!
 //! Each line uses only its own modules and those of the lines above it:
 //!
-//! - `limits`, `error`, `named`, `reserved`, `suggest`, `url`: bounds, places of mistakes, names and URLs.
+//! - `sorted`, `limits`, `error`, `named`, `reserved`, `suggest`, `url`: lists, bounds, places of mistakes, names and URLs.
 //! - `network`, `access`, `model`: the document.
 //! - `template`: the bodies of refusals, with placeholders.
 //! - `target`, `lenient`, `table`, `cors`: from a request's target to its route.
@@ -32,6 +32,7 @@ mod question;
 mod read;
 mod reserved;
 mod resource;
+pub mod sorted;
 #[cfg(feature = "toml")]
 mod suggest;
 mod table;

@@ -1,9 +1,12 @@
 //! Tables by name, as lists whose entries know their name: `[upstreams.shop]` is an entry of
 //! `upstreams` with the name `shop`. In the order of the names.
 
-use std::collections::BTreeMap;
+use std::{fmt, marker::PhantomData};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{MapAccess, Visitor},
+};
 
 /// An entry of such a table.
 pub(crate) trait Named {
@@ -26,6 +29,29 @@ pub(crate) fn serialize<T: Named + Serialize, S: Serializer>(entries: &[T], seri
 pub(crate) fn deserialize<'de, T: Named + Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Vec<T>, D::Error> {
-    let entries = BTreeMap::<String, T>::deserialize(deserializer)?;
-    Ok(entries.into_iter().map(|(name, entry)| entry.with_name(name)).collect())
+    deserializer.deserialize_map(Entries(PhantomData))
+}
+
+struct Entries<T>(PhantomData<T>);
+
+impl<'de, T: Named + Deserialize<'de>> Visitor<'de> for Entries<T> {
+    type Value = Vec<T>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a map")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut members: M) -> Result<Self::Value, M::Error> {
+        let mut entries: Vec<T> = Vec::new();
+        while let Some((name, entry)) = members.next_entry::<String, T>()? {
+            let place = entries.binary_search_by(|known| known.name().cmp(&name));
+            let entry = entry.with_name(name);
+            match place {
+                // Of a name that is written twice, the last counts, as in other JSON parsers.
+                Ok(index) => entries.splice(index..=index, [entry]).for_each(drop),
+                Err(index) => entries.insert(index, entry),
+            }
+        }
+        Ok(entries)
+    }
 }

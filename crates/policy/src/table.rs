@@ -2,13 +2,14 @@
 //! one with a fixed segment wins over those with a parameter or a rest, whatever the order in the
 //! file. The method is checked afterwards.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use crate::{
     access::Params,
     lenient::Lenient,
     model::{EncodedPath, Policy},
     reserved::{METADATA_PATH, is_below, is_own_path},
+    sorted,
     target::{Target, decode},
 };
 
@@ -117,8 +118,9 @@ impl Table {
         }
         // Methods are case-sensitive (RFC 9110, section 9.1): `get` is not GET.
         let Some(entry) = entries.iter().find(|entry| entry.method == method) else {
-            let allow: BTreeSet<&str> = entries.iter().map(|entry| entry.method.as_str()).collect();
-            return Err(Miss::Method { allow: Vec::from_iter(allow).join(", "), route });
+            let mut allow: Vec<&str> = Vec::new();
+            entries.iter().for_each(|entry| sorted::insert(&mut allow, &entry.method));
+            return Err(Miss::Method { allow: allow.join(", "), route });
         };
         if !takes(&entry) {
             return Err(Miss::Ambiguous);

@@ -1,12 +1,11 @@
 //! How each issuer's tokens are checked, from the policy.
 
-use std::collections::BTreeSet;
-
 use portcullis_token::{Algorithm, ClaimNames, ClaimPath, TokenPolicy};
 
 use crate::{
     access::{ACR, AUTH_TIME, Access},
     model::{HeaderValue, Issuer, Policy},
+    sorted,
 };
 
 /// Returns the claims that routes' access rules compare, and those that routes write to headers.
@@ -44,7 +43,9 @@ pub fn claims_in_rules(policy: &Policy) -> Vec<ClaimPath> {
 /// Returns the claims that services get in assertions.
 pub fn claims_in_assertions(policy: &Policy) -> Vec<String> {
     let names = policy.upstreams.iter().flat_map(|upstream| &upstream.assertion.claims);
-    names.collect::<BTreeSet<_>>().into_iter().cloned().collect()
+    let mut found = Vec::new();
+    names.for_each(|name| sorted::insert(&mut found, name.clone()));
+    found
 }
 
 impl Issuer {

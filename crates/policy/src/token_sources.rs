@@ -7,6 +7,7 @@ use crate::{
     model::{Issuer, Policy, Route},
     named::find,
     reserved::cookie_of,
+    sorted,
 };
 
 /// Where a route with token headers looks for tokens.
@@ -60,12 +61,7 @@ impl TokenSources {
 
 /// Returns each name once, in order. There are few.
 fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
-    let mut found: Vec<&str> = Vec::new();
-    for name in names {
-        if !found.contains(&name) {
-            found.push(name);
-        }
-    }
-    found.sort_unstable();
-    found.into_iter().map(str::to_owned).collect()
+    let mut found = Vec::new();
+    names.for_each(|name| sorted::insert(&mut found, name.to_owned()));
+    found
 }

@@ -15,6 +15,7 @@ use crate::{
     lenient::fold_path,
     limits,
     model::{EncodedPath, METHODS, Policy, RevocationCheck, Route, Variants},
+    sorted,
     table::{Match, Table},
     target::Target,
     url::place,
@@ -72,30 +73,11 @@ struct Patterns {
     longer: Vec<(String, Patterns)>,
 }
 
-/// Families that were found, in order and each once.
-#[derive(Default)]
-struct Found(Vec<usize>);
-
-impl Found {
-    fn extend(&mut self, families: &[usize]) {
-        for family in families {
-            if let Err(index) = self.0.binary_search(family) {
-                self.0.insert(index, *family);
-            }
-        }
-    }
-}
-
 impl Patterns {
     fn insert(&mut self, pattern: &[String], family: usize) {
         match pattern.split_first() {
             Some((first, rest)) => {
-                let first = step(first);
-                let index = self.longer.binary_search_by(|(known, _)| known.cmp(&first)).unwrap_or_else(|index| {
-                    self.longer.insert(index, (first, Self::default()));
-                    index
-                });
-                if let Some((_, longer)) = self.longer.get_mut(index) {
+                if let Some(longer) = sorted::entry(&mut self.longer, step(first)) {
                     longer.insert(rest, family);
                 }
             }
@@ -103,16 +85,20 @@ impl Patterns {
         }
     }
 
+    fn add_to(&self, found: &mut Vec<usize>) {
+        self.families.iter().for_each(|family| sorted::insert(found, *family));
+    }
+
     fn after(&self, step: &str) -> Option<&(String, Self)> {
         self.longer.get(self.longer.binary_search_by(|(known, _)| known.as_str().cmp(step)).ok()?)
     }
 
     /// Finds the families whose patterns can be unified with one. Each pattern that it visits is a step.
-    fn find(&self, pattern: &[String], found: &mut Found, steps: &Cell<u32>) {
+    fn find(&self, pattern: &[String], found: &mut Vec<usize>, steps: &Cell<u32>) {
         if !take(steps) {
             return;
         }
-        let Some((first, rest)) = pattern.split_first() else { return found.extend(&self.families) };
+        let Some((first, rest)) = pattern.split_first() else { return self.add_to(found) };
         let wanted = step(first);
         let fixed = [PARAMETER, REST, &wanted].map(|step| self.after(step));
         let any = self.longer.iter().filter(|_| is_parameter(first));
@@ -125,9 +111,9 @@ impl Patterns {
         }
     }
 
-    fn all(&self, found: &mut Found, steps: &Cell<u32>) {
+    fn all(&self, found: &mut Vec<usize>, steps: &Cell<u32>) {
         if take(steps) {
-            found.extend(&self.families);
+            self.add_to(found);
             self.longer.iter().for_each(|(_, longer)| longer.all(found, steps));
         }
     }
@@ -161,13 +147,13 @@ impl<'a> Search<'a> {
 
     fn bypasses_of(&self, index: usize, strict: &'a Route) -> impl Iterator<Item = (usize, String)> {
         let forms = forms(upstream_pattern(strict), self.has_encoded_paths);
-        let mut families = Found::default();
+        let mut families = Vec::new();
         let patterns =
             self.urls.get(strict.upstream.as_str()).into_iter().flatten().filter_map(|url| self.by_url.get(url));
         for patterns in patterns {
             forms.iter().for_each(|form| patterns.find(form, &mut families, &self.steps));
         }
-        families.0.into_iter().filter_map(move |at| {
+        families.into_iter().filter_map(move |at| {
             let family = self.families.get(at)?;
             if !take(&self.steps) || self.is_as_strict(family.rule, strict, |_, _| false) {
                 return None;
