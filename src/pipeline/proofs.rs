@@ -219,3 +219,37 @@ fn is_url_of(public_url: &str, path: &str, url: &str) -> bool {
     base.strip_suffix(own_port).unwrap_or(&base) == public_url
         && (own_path == path || Target::parse(own_path).is_ok_and(|target| target.path() == path))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn proof(number: usize) -> Proof {
+        let mut id = [0; 16];
+        for (to, from) in id.iter_mut().zip(number.to_le_bytes()) {
+            *to = from;
+        }
+        Proof { id, has_old_nonce: false }
+    }
+
+    #[test]
+    fn a_full_memory_refuses_new_proofs_and_forgets_none() {
+        let verifier = ProofVerifier {
+            public_url: String::new(),
+            algorithms: String::new(),
+            used: RefCell::default(),
+            nonce_keys: Vec::new(),
+        };
+        let begun = UnixMillis::from_secs(1_800_000_000);
+        let note = |number, passed_ms| verifier.note(proof(number), begun.plus(passed_ms));
+        for number in 0..limits::PROOFS {
+            assert_eq!(note(number, 0), Ok(()));
+        }
+        assert_eq!(note(limits::PROOFS, 1), Err(Denial::ProofsUnavailable));
+        assert_eq!(note(0, 1), Err(ProofError::Replayed.into()));
+        // Still known in the next generation, which has room.
+        assert_eq!(note(limits::PROOFS, limits::PROOF_MEMORY_MS), Ok(()));
+        assert_eq!(note(0, limits::PROOF_MEMORY_MS), Err(ProofError::Replayed.into()));
+        assert_eq!(note(0, 2 * limits::PROOF_MEMORY_MS), Ok(()));
+    }
+}
