@@ -1,12 +1,12 @@
 //! Access rules: who may enter a route.
 
-use std::{cell::Cell, collections::BTreeSet, net::IpAddr};
+use std::{cell::Cell, net::IpAddr};
 
 use portcullis_token::{ClaimPath, ClaimRule, UnixMillis, deserialize_claim_path};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::Value;
 
-use crate::{network::Network, url::host_and_port};
+use crate::{network::Network, sorted, url::host_and_port};
 
 /// Who may enter a route. A rule is a word, a table with one key, a [`ClaimRule`] or a [`RequestClaim`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -179,7 +179,8 @@ pub struct StepUp {
 /// What a token needs for a rule.
 #[derive(Default)]
 struct Needs<'a> {
-    scopes: BTreeSet<&'a str>,
+    /// In order, each once.
+    scopes: Vec<&'a str>,
     max_age_s: Option<u64>,
     /// Classes of which its login needs one.
     acr: Option<Vec<&'a str>>,
@@ -231,9 +232,9 @@ impl Access {
     }
 
     /// Adds each scope that the rule names.
-    pub(crate) fn add_scopes<'a>(&'a self, scopes: &mut BTreeSet<&'a str>) {
+    pub(crate) fn add_scopes<'a>(&'a self, scopes: &mut Vec<&'a str>) {
         match self {
-            Self::Scopes(names) => scopes.extend(names.iter().map(String::as_str)),
+            Self::Scopes(names) => names.iter().for_each(|name| sorted::insert(scopes, name)),
             Self::Any(rules) | Self::All(rules) => rules.iter().for_each(|rule| rule.add_scopes(scopes)),
             Self::Public
             | Self::User
@@ -270,7 +271,7 @@ impl Access {
             Self::Scopes(names) => {
                 let has = |name: &&String| caller.is_some_and(|(principal, _)| principal.scopes.contains(name));
                 let name = names.iter().find(has).or(names.first())?;
-                Some(Needs { scopes: BTreeSet::from_iter([name.as_str()]), ..Needs::default() })
+                Some(Needs { scopes: vec![name.as_str()], ..Needs::default() })
             }
             Self::MaxAge(seconds) => Some(Needs { max_age_s: (!is_met()).then_some(*seconds), ..Needs::default() }),
             Self::Acr(classes) => {
@@ -283,7 +284,7 @@ impl Access {
             }
             Self::All(rules) => rules.iter().try_fold(Needs::default(), |mut all, rule| {
                 let needs = rule.needs(caller)?;
-                all.scopes.extend(needs.scopes);
+                needs.scopes.into_iter().for_each(|scope| sorted::insert(&mut all.scopes, scope));
                 all.max_age_s = all.max_age_s.into_iter().chain(needs.max_age_s).min();
                 all.acr = match (all.acr, needs.acr) {
                     (Some(mut one), Some(other)) => {

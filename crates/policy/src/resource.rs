@@ -1,9 +1,6 @@
 //! Protected resources (RFC 9728): which routes belong to one, and what its metadata says.
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeSet, HashSet},
-};
+use std::{cmp::Reverse, collections::HashSet};
 
 use portcullis_token::{Algorithm, PROOF_ALGORITHMS};
 use serde_json::{Value, json};
@@ -123,8 +120,8 @@ impl Policy {
 }
 
 /// Returns the scopes in the rules of routes.
-pub(crate) fn scopes_of<'a>(routes: &[(usize, &'a Route)]) -> BTreeSet<&'a str> {
-    let mut scopes = BTreeSet::new();
+pub(crate) fn scopes_of<'a>(routes: &[(usize, &'a Route)]) -> Vec<&'a str> {
+    let mut scopes = Vec::new();
     routes.iter().for_each(|(_, route)| route.access.add_scopes(&mut scopes));
     scopes
 }
