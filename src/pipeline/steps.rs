@@ -25,7 +25,7 @@ use super::{
     wire::{BodyPlan, Forward},
 };
 use portcullis_policy::{
-    Access, Circumstances, Destination, Match, Miss, Proof, Refusal, RevocationCheck, Route, Target, authorize,
+    Access, Circumstances, Destination, Match, Miss, Params, Proof, Refusal, RevocationCheck, Route, Target, authorize,
     question,
 };
 use portcullis_token::{
@@ -91,38 +91,7 @@ impl Gateway {
         check_body(exchange.head, route)?;
         self.limiter.count(route, Caller::Unknown(exchange.address()), ports).await?;
         if route.access != Access::Public {
-            let (token, asks_log) = self.authenticate(exchange, (route, target.path()), ports).await?;
-            exchange.token = Some(Rc::clone(&token));
-            let circumstances = Circumstances {
-                params: &found.params,
-                host: &exchange.head.host,
-                address: exchange.address(),
-                country: &|| ports.country(),
-                now: exchange.begun,
-                leeway_s: token.issuer.token.leeway_s,
-            };
-            authorize(route, &circumstances, &token.issuer.name, token.verified.identity().into())?;
-            self.limiter.count(route, Caller::Permitted(token.verified.identity()), ports).await?;
-            if let (Some(proofs), Some(proof)) = (&self.proofs, exchange.proof) {
-                proofs.note(proof, ports.now())?;
-                if route.revocation == RevocationCheck::Strict {
-                    Box::pin(note_everywhere(proof, ports)).await?;
-                }
-            }
-            if let Some(name) = &route.authorizer {
-                let identity = token.verified.identity();
-                let asked = (route, exchange.head.method.as_str(), target.path());
-                let question = question(asked, &circumstances, &identity.issuer, identity.into());
-                let authorizer = self.authorizers.iter().find(|authorizer| authorizer.name() == name);
-                // Validation finds an unknown name first.
-                let unknown = Denial::AuthorizationUnavailable { retry_ms: 0, fault: "authorizer_unknown" };
-                // Boxed, so that requests to other routes have no room for it.
-                Box::pin(authorizer.ok_or(unknown)?.authorize(&question, &exchange.ids.request_id, ports)).await?;
-            }
-            // Last, so that a caller without the permission or beyond a limit cannot load the log.
-            if asks_log {
-                self.revocations.check_log(token.revocation_keys.as_ref(), ports).await?;
-            }
+            self.admit(exchange, route, (target.path(), &found.params), ports).await?;
         }
         if let Some(maintenance) = &upstream.config.maintenance {
             return Err(Denial::Maintenance { retry_s: maintenance.retry_after_s });
@@ -146,6 +115,49 @@ impl Gateway {
             exchange.route = self.policy.routes.get(*route);
         }
         Ok(found?)
+    }
+
+    /// Decides whether the caller may make the request. What costs more comes later: a caller without a right, or
+    /// beyond a limit, can load neither the authorizer nor the revocation log.
+    async fn admit<P: Ports>(
+        &self,
+        exchange: &mut Exchange<'_>,
+        route: &Route,
+        (path, params): (&str, &Params),
+        ports: &P,
+    ) -> Result<(), Denial> {
+        let (token, asks_log) = self.authenticate(exchange, (route, path), ports).await?;
+        exchange.token = Some(Rc::clone(&token));
+        let identity = token.verified.identity();
+        let circumstances = Circumstances {
+            params,
+            host: &exchange.head.host,
+            address: exchange.address(),
+            country: &|| ports.country(),
+            now: exchange.begun,
+            leeway_s: token.issuer.token.leeway_s,
+        };
+        authorize(route, &circumstances, &token.issuer.name, identity.into())?;
+        self.limiter.count(route, Caller::Permitted(identity), ports).await?;
+        if let (Some(proofs), Some(proof)) = (&self.proofs, exchange.proof) {
+            proofs.note(proof, ports.now())?;
+            if route.revocation == RevocationCheck::Strict {
+                Box::pin(note_everywhere(proof, ports)).await?;
+            }
+        }
+        if let Some(name) = &route.authorizer {
+            let asked = (route, exchange.head.method.as_str(), path);
+            let question = question(asked, &circumstances, &identity.issuer, identity.into());
+            let authorizer = self.authorizers.iter().find(|authorizer| authorizer.name() == name);
+            // Validation finds an unknown name first.
+            let unknown = Denial::AuthorizationUnavailable { retry_ms: 0, fault: "authorizer_unknown" };
+            // Boxed, so that requests to other routes have no room for it.
+            Box::pin(authorizer.ok_or(unknown)?.authorize(&question, &exchange.ids.request_id, ports)).await?;
+        }
+        if asks_log {
+            self.revocations.check_log(token.revocation_keys.as_ref(), ports).await?;
+        }
+        Ok(())
     }
 
     /// Finds the request's token, verifies it, and checks that it was not revoked. Returns it, and
