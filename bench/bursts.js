@@ -13,18 +13,26 @@ const WARM = 2000;
 const A_BURST = 50;
 
 /**
- * Measures servers that run, each { url, file, pids, status }: `status` is that of its answers. Resolves with the CPU microseconds of each, the median of
- * all bursts, and their ratio to the first server's, the median of the ratios of one turn.
- * @param {{ url: string, file: string, pids: () => number[], status: string }[]} servers
- * @param {{ bursts: number, upload?: number, note: (text: string) => void }} options `upload` in bytes
+ * What a request has besides its path and token. `headersOf` returns further lines of its head.
+ * @typedef {object} Form
+ * @property {string} [body] of a PUT
+ * @property {string} [scheme] of `Authorization`
+ * @property {(method: string, path: string, token: string) => string[]} [headersOf]
  */
-export async function measureBursts(servers, { bursts, upload, note }) {
+
+/**
+ * Measures servers that run, each { url, file, pids, status, form }: `status` is that of its answers, and `form` what its
+ * requests have besides the paths and tokens of `file`. Resolves with the CPU microseconds of each, the median of all
+ * bursts, and their ratio to the first server's, the median of the ratios of one turn.
+ * @param {{ url: string, file: string, pids: () => number[], status: string, form?: Form }[]} servers
+ * @param {{ bursts: number, note: (text: string) => void }} options
+ */
+export async function measureBursts(servers, { bursts, note }) {
   const running = [];
   try {
-    for (const { url, file, pids, status } of servers) {
+    for (const { url, file, pids, status, form } of servers) {
       const lines = readFileSync(file, "utf8").trim().split("\n");
-      const requests = lines.map((line) => writeRequest(line, upload));
-      const one = { status, sockets: [], pids: pids(), samples: [], used: 0, turn: 0, requests };
+      const one = { status, sockets: [], pids: pids(), samples: [], used: 0, turn: 0, lines, form };
       running.push(one);
       // On a core of their own, servers are disturbed less by the client.
       if (availableParallelism() > 1) [...one.pids.map((pid) => [pid, 0]), [process.pid, 1]].forEach(pin);
@@ -70,23 +78,39 @@ function cpuNs(pids) {
   return sum;
 }
 
-function writeRequest(line, upload = 0) {
+/**
+ * Returns the head of a request, and its body if it has one.
+ * @param {string} line "path token"
+ * @param {Form} [form]
+ */
+export function writeRequest(line, { body, scheme = "Bearer", headersOf = () => [] } = {}) {
   const [path, token] = line.split(" ");
-  const headers = `HTTP/1.1\r\nHost: gateway.test\r\nAuthorization: Bearer ${token}\r\n`;
-  if (upload === 0) return `GET ${path} ${headers}\r\n`;
-  return [`PUT ${path} ${headers}Content-Length: ${upload}\r\n\r\n`, "x".repeat(upload)];
+  const method = body === undefined ? "GET" : "PUT";
+  const head = [
+    `${method} ${path} HTTP/1.1`,
+    "Host: gateway.test",
+    `Authorization: ${scheme} ${token}`,
+    ...headersOf(method, path, token),
+    ...(body === undefined ? [] : [`Content-Length: ${Buffer.byteLength(body)}`]),
+  ];
+  const written = `${head.join("\r\n")}\r\n\r\n`;
+  return body === undefined ? [written] : [written, body];
 }
 
-// Sends so many requests over all sockets, one at a time on each.
+// Sends so many requests over all sockets, one at a time on each. They are written before the first one is sent, so
+// that the servers do not wait for the client's signatures.
 function burst(one, count) {
+  const requests = Array.from({ length: count }, () => {
+    one.turn = (one.turn + 1) % one.lines.length;
+    return writeRequest(one.lines[one.turn], one.form);
+  });
   let sent = 0;
   let answered = 0;
   return new Promise((resolve, reject) => {
     const next = (socket) => {
       if (sent === count) return;
+      for (const part of requests[sent]) socket.write(part);
       sent += 1;
-      one.turn = (one.turn + 1) % one.requests.length;
-      for (const part of [one.requests[one.turn]].flat()) socket.write(part);
     };
     for (const socket of one.sockets) {
       if (socket.destroyed) return reject(new Error("a server closed a connection"));

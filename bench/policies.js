@@ -1,9 +1,10 @@
-// The measured policies: the shipped one, the same with more algorithms, and policies with many routes.
+// The measured policies: the shipped one, the same with more algorithms or with an option, and policies with many routes.
 
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 import { ROOT } from "../scripts/lib/paths.js";
+import { DOCUMENT, TABLES, addTo } from "./options.js";
 
 export function writePolicies(folder) {
   const shipped = join(ROOT, "gateway.toml");
@@ -22,7 +23,10 @@ export function writePolicies(folder) {
     });
     return `${head}${routes.join("\n")}\n${kept}`;
   };
+  const withOption = TABLES.flatMap(({ rows }) => rows).filter(({ additions }) => additions !== undefined);
+  writeFileSync(join(folder, "users.json"), DOCUMENT);
   return {
+    ...Object.fromEntries(withOption.map(({ build, additions }) => [build, write(build, addTo(text, additions))])),
     shipped,
     algorithms: write("algorithms", text.replace('algorithms = ["RS256"]', 'algorithms = ["RS256", "ES256", "EdDSA"]')),
     "routes-10": write("routes-10", many(10)),

@@ -171,6 +171,21 @@ function stageTables(stages) {
   return lines;
 }
 
+/**
+ * Returns the part of the page about the policy's options, which is measured and dated by itself.
+ * @param {{ date: string, machine: string, versions: { workerd: string }, bursts: number, tables: { title: string, rows: { title: string, cpuUs: number, ratio: number }[] }[] }} result
+ */
+export function renderOptions({ date, machine, versions, bursts, tables }) {
+  const lines = [
+    `Measured on ${date}: ${machine}; workerd ${versions.workerd}. Medians of ${bursts} bursts; ratios are paired by burst.`,
+  ];
+  for (const { title, rows } of tables) {
+    lines.push("", `**${title}**`, "", row(["", "CPU µs per request", "ratio"]), "|---|--:|--:|");
+    for (const { title: what, cpuUs, ratio } of rows) lines.push(row([what, cpuUs.toFixed(0), ratio.toFixed(2)]));
+  }
+  return lines.join("\n");
+}
+
 function categoryTable(categories) {
   if (categories === undefined) return [];
   const usOf = (category) => categories.map(({ ratio, shares }) => (shares[category] * ratio * PASS_US).toFixed(0));

@@ -8,7 +8,7 @@ import { availableParallelism, cpus, tmpdir } from "node:os";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 
-import { namesOf, readArguments, wholeNumber } from "../scripts/lib/arguments.js";
+import { namesOf, readArguments, usageError, wholeNumber } from "../scripts/lib/arguments.js";
 import { buildEdge } from "../scripts/lib/edge-build.js";
 import { updatePage } from "../scripts/lib/files.js";
 import { median } from "../scripts/lib/instruction-counts.js";
@@ -17,8 +17,9 @@ import { createProgress } from "../scripts/lib/progress.js";
 import { EXIT_USAGE, ScriptError, runMain } from "../scripts/lib/errors.js";
 import { measureBursts } from "./bursts.js";
 import { load } from "./load.js";
+import { BURSTS_MAX, TABLES as OPTION_TABLES, formOf } from "./options.js";
 import { writePolicies } from "./policies.js";
-import { chart, render } from "./report.js";
+import { chart, render, renderOptions } from "./report.js";
 import { pace } from "./paced.js";
 import { PROFILE_FLAGS, measureShares, missingPerf } from "./profile.js";
 import { PROFILES } from "./profiles.js";
@@ -26,15 +27,19 @@ import { SERVERS, startOrigin, usage } from "./servers.js";
 import { PASS, TABLES } from "./stages.js";
 import { createKey, writeTokens } from "./tokens.js";
 
-/** @import { Option } from "../scripts/lib/arguments.js" */
+/**
+ * @import { Option } from "../scripts/lib/arguments.js"
+ * @import { Table } from "./options.js"
+ */
 
-const HELP = `npm run bench                          all profiles (15 minutes)
-npm run bench -- --only distinct,hostile-kid
+const HELP = `npm run bench                          all profiles, and what options of a policy cost (20 minutes)
+npm run bench -- --only distinct,hostile-kid    of the profiles only these, and no options
+npm run bench -- --only options        what options of a policy cost, and nothing else (5 minutes)
 npm run bench -- --rounds 5 --seconds 5
 npm run bench -- --servers pass,gateway,jose
 npm run bench -- --million             also measures memory over a million requests (15 minutes)
 npm run bench -- --json FILE           also writes the result to a file
-npm run bench -- --write               also writes docs/bench.md and docs/bench.svg
+npm run bench -- --write               also writes what was measured to docs/bench.md and docs/bench.svg
 
   profiles: ${PROFILES.map(({ name }) => name).join(", ")}
   servers:  ${SERVERS.map(({ name }) => name).join(", ")}
@@ -47,6 +52,9 @@ const WARM_S = 2;
 
 const MOST = 1000;
 
+// The name of the tables of options, in --only.
+const OPTIONS = "options";
+
 const DISTINCT = PROFILES.find(({ name }) => name === "distinct");
 
 /**
@@ -56,7 +64,7 @@ const DISTINCT = PROFILES.find(({ name }) => name === "distinct");
 function parseArguments(args) {
   /** @type {Record<string, Option>} */
   const options = {
-    only: { type: "string", parse: namesOf(PROFILES.map(({ name }) => name)) },
+    only: { type: "string", parse: namesOf([...PROFILES.map(({ name }) => name), OPTIONS]) },
     servers: { type: "string", parse: namesOf(SERVERS.map(({ name }) => name)) },
     rounds: { type: "string", parse: wholeNumber(MOST) },
     seconds: { type: "string", parse: wholeNumber(MOST) },
@@ -64,17 +72,23 @@ function parseArguments(args) {
     write: { type: "boolean" },
     million: { type: "boolean" },
   };
-  return { rounds: 5, seconds: 4, ...readArguments(args, { command: "npm run bench", options }).values };
+  const { values } = readArguments(args, { command: "npm run bench", options });
+  if (values.only?.includes(OPTIONS)) {
+    if (values.only.length > 1) throw usageError(`--only ${OPTIONS} goes with no profile: it measures nothing else.`);
+    for (const name of ["servers", "seconds", "million"])
+      if (values[name] !== undefined) throw usageError(`--${name} has no effect with --only ${OPTIONS}.`);
+  }
+  return { rounds: 5, seconds: 4, ...values };
 }
 
-/** @type {{ build?: string, v8Flags?: string[] }} */
+/** @type {{ build?: string, vars?: Record<string, string>, v8Flags?: string[] }} */
 const SHIPPED = {};
 
 // Calls `work` with a function that starts a server in front of a new origin. Stops all of them afterwards.
 async function withOrigin({ folder, builds }, key, work) {
   const origin = await startOrigin(mkdtempSync(join(folder, "origin-")), key.jwks);
   const started = [];
-  const start = async (server, { build, v8Flags } = SHIPPED) => {
+  const start = async (server, { build, vars, v8Flags } = SHIPPED) => {
     const home = mkdtempSync(join(folder, `${server.name}-`));
     const given = {
       folder: home,
@@ -82,6 +96,7 @@ async function withOrigin({ folder, builds }, key, work) {
       key,
       algorithm: key.algorithm,
       build: builds[build ?? "shipped"],
+      vars,
       v8Flags,
     };
     const one = await server.start(given);
@@ -284,12 +299,13 @@ async function measureCpu(servers, { requests, v8Flags = [] }, { folder, builds,
   return withOrigin({ folder, builds }, key, async (start) => {
     const tokens = { key, count: Math.min(count, CPU_TOKENS), spoil, query };
     const files = await writeTokensFor(servers, folder, `cpu-${requests}`, tokens);
+    const form = { body: upload && "x".repeat(upload) };
     const running = [];
     for (const server of servers) {
       const status = spoil === undefined || server === PASS ? "200" : "401";
-      running.push({ status, file: files[server.typ], ...(await start(server, { v8Flags })) });
+      running.push({ status, file: files[server.typ], form, ...(await start(server, { v8Flags })) });
     }
-    const burst = () => measureBursts(running, { bursts: rounds * BURSTS_A_ROUND, upload, note });
+    const burst = () => measureBursts(running, { bursts: rounds * BURSTS_A_ROUND, note });
     return around === undefined ? burst() : around(running, burst);
   });
 }
@@ -319,6 +335,33 @@ async function measureCategories(servers, given) {
   });
 }
 
+// Measures what options of the policy cost, in bursts: each table's rows are gateways that differ by an option.
+const OPTION_TOKENS = PROFILES.find(({ name }) => name === "remembered").count;
+
+const optionBursts = (rounds) => Math.min(rounds * BURSTS_A_ROUND, BURSTS_MAX);
+
+/** @param {Table} table */
+async function measureOptions({ name, title, body, rows }, { folder, builds, keys, rounds, note }) {
+  const gateway = SERVERS.find((server) => server.name === "gateway");
+  return withOrigin({ folder, builds }, keys.RS256, async (start) => {
+    const running = [];
+    for (const [index, row] of rows.entries()) {
+      note(`starting the gateway: ${row.title}`);
+      const { jkt, form } = formOf(row, body);
+      const tokens = { key: keys.RS256, count: OPTION_TOKENS, jkt };
+      const file = await writeTokens(folder, `options-${name}-${index}`, tokens);
+      running.push({
+        status: "200",
+        file,
+        form,
+        ...(await start(gateway, { build: row.build, vars: row.variables?.() })),
+      });
+    }
+    const measured = await measureBursts(running, { bursts: optionBursts(rounds), note });
+    return { title, rows: rows.map((row, index) => ({ title: row.title, ...measured[index] })) };
+  });
+}
+
 async function main(args) {
   const options = parseArguments(args);
   if (options.help) return console.log(HELP);
@@ -334,12 +377,18 @@ async function main(args) {
       return why === undefined;
     },
   );
+  const isOnlyOptions = options.only?.includes(OPTIONS) === true;
   const profiles = PROFILES.filter(({ name }) => options.only === undefined || options.only.includes(name));
+  const tables = options.only === undefined || isOnlyOptions ? OPTION_TABLES : [];
   const folder = mkdtempSync(join(tmpdir(), "portcullis-bench-"));
   try {
     const builds = {};
     const policies = writePolicies(folder);
-    for (const name of new Set(["shipped", ...profiles.map((profile) => profile.build ?? "shipped")])) {
+    for (const name of new Set([
+      "shipped",
+      ...profiles.map((profile) => profile.build ?? "shipped"),
+      ...tables.flatMap(({ rows }) => rows.map(({ build }) => build)),
+    ])) {
       builds[name] = join(TARGET, "bench", name);
       mkdirSync(builds[name], { recursive: true });
       await progress.run(`build the gateway as it is deployed, policy ${name}`, (note) =>
@@ -348,74 +397,95 @@ async function main(args) {
     }
     const keys = Object.fromEntries(["RS256", "ES256", "EdDSA"].map((algorithm) => [algorithm, createKey(algorithm)]));
     const given = { folder, builds, keys, rounds: options.rounds, seconds: options.seconds };
-    const result = {
+    const facts = {
       date: new Date().toISOString().slice(0, 10),
       machine: `${availableParallelism()} cores, ${cpus()[0].model.trim()}`,
       versions: versions(),
-      rounds: options.rounds,
-      seconds: options.seconds,
-      profiles: {},
     };
+    /** @type {Record<string, any>} */
+    const result = { ...facts, rounds: options.rounds, seconds: options.seconds, profiles: {} };
     // Saves after each profile, so that a late failure does not lose half an hour of results.
     const save = () => options.json && writeFileSync(options.json, JSON.stringify(result, null, 2));
-    for (const profile of profiles) {
-      const taking = servers.filter(({ name }) => profile.servers.includes(name));
-      const measured = await progress.run(profile.title, (note) => measure(profile, taking, { ...given, note }));
-      result.profiles[profile.name] = measured;
-      save();
-      print(measured, progress.say);
-    }
-    const judging = servers.filter(({ name }) => ["gateway", "jose", "hono"].includes(name));
-    result.contention = await progress.run("an honest client with hostile ones", (note) =>
-      measureContention(judging, { ...given, note }),
-    );
-    save();
-    const paced = servers.filter(({ name }) => ["pass", "gateway", "jose"].includes(name));
-    result.paced = await progress.run(`latency at ${PACE} requests per second`, (note) =>
-      measurePaced(paced, { ...given, note }),
-    );
-    save();
-    result.stages = {};
-    for (const table of TABLES) {
-      result.stages[table.profile] = await progress.run(`CPU time of each step, ${table.profile}`, (note) =>
-        measureStages(table, { ...given, note }),
-      );
-      save();
-    }
-    const noPerf = missingPerf();
-    if (noPerf === undefined) {
-      const profiled = servers.filter(({ name }) => ["pass", "writer", "gateway", "jose"].includes(name));
-      result.categories = await progress.run("CPU time by category", (note) =>
-        measureCategories(profiled, { ...given, note }),
-      );
-      save();
-    } else {
-      progress.say(`  left out: ${noPerf}`);
-    }
-    const starting = ["pass", "bound", "idle", "gateway", "jose", "hono"];
-    const workers = servers.filter(({ name }) => starting.includes(name));
-    result.starts = await progress.run("from a process's start to its first answer", (note) =>
-      measureStarts(workers, { ...given, note }),
-    );
-    save();
-    if (options.million) {
-      result.memory = {};
-      for (const server of servers.filter(({ name }) => ["pass", "gateway"].includes(name)))
-        result.memory[server.name] = await progress.run(`a million requests: ${server.title}`, (note) =>
-          measureMemory(server, { ...given, note }),
+    if (!isOnlyOptions) await measureAll(result, { profiles, servers, options, given, save, progress });
+    if (tables.length > 0) {
+      result.options = { ...facts, bursts: optionBursts(options.rounds), tables: [] };
+      for (const table of tables) {
+        const measured = await progress.run(`what options cost: ${table.title}`, (note) =>
+          measureOptions(table, { ...given, note }),
         );
+        result.options.tables.push(measured);
+        save();
+        for (const { title, cpuUs, ratio } of measured.rows)
+          progress.say(
+            `  ${title.padEnd(44)} cpu ${cpuUs.toFixed(0).padStart(5)} us  to the first ${ratio.toFixed(3)}`,
+          );
+      }
     }
     const wasm = readFileSync(join(builds.shipped, "index_bg.wasm"));
     result.wasm = { bytes: wasm.length, gzipped: gzipSync(wasm, { level: 9 }).length };
+    progress.say(`  the wasm has ${result.wasm.bytes} bytes, gzipped ${result.wasm.gzipped}`);
     save();
-    if (options.write) {
+    if (options.write && !isOnlyOptions) {
       const titles = Object.fromEntries(SERVERS.map(({ name, title }) => [name, title]));
       updatePage("docs/bench.md", "bench", render(result, titles));
       writeFileSync(join(ROOT, "docs", "bench.svg"), chart(result, titles));
     }
+    if (options.write && result.options)
+      updatePage("docs/bench.md", "bench", renderOptions(result.options), `--only ${OPTIONS}`);
     progress.close();
   } finally {
     rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+// Measures everything but options, into `result`.
+async function measureAll(result, { profiles, servers, options, given, save, progress }) {
+  for (const profile of profiles) {
+    const taking = servers.filter(({ name }) => profile.servers.includes(name));
+    const measured = await progress.run(profile.title, (note) => measure(profile, taking, { ...given, note }));
+    result.profiles[profile.name] = measured;
+    save();
+    print(measured, progress.say);
+  }
+  const judging = servers.filter(({ name }) => ["gateway", "jose", "hono"].includes(name));
+  result.contention = await progress.run("an honest client with hostile ones", (note) =>
+    measureContention(judging, { ...given, note }),
+  );
+  save();
+  const paced = servers.filter(({ name }) => ["pass", "gateway", "jose"].includes(name));
+  result.paced = await progress.run(`latency at ${PACE} requests per second`, (note) =>
+    measurePaced(paced, { ...given, note }),
+  );
+  save();
+  result.stages = {};
+  for (const table of TABLES) {
+    result.stages[table.profile] = await progress.run(`CPU time of each step, ${table.profile}`, (note) =>
+      measureStages(table, { ...given, note }),
+    );
+    save();
+  }
+  const noPerf = missingPerf();
+  if (noPerf === undefined) {
+    const profiled = servers.filter(({ name }) => ["pass", "writer", "gateway", "jose"].includes(name));
+    result.categories = await progress.run("CPU time by category", (note) =>
+      measureCategories(profiled, { ...given, note }),
+    );
+    save();
+  } else {
+    progress.say(`  left out: ${noPerf}`);
+  }
+  const starting = ["pass", "bound", "idle", "gateway", "jose", "hono"];
+  const workers = servers.filter(({ name }) => starting.includes(name));
+  result.starts = await progress.run("from a process's start to its first answer", (note) =>
+    measureStarts(workers, { ...given, note }),
+  );
+  save();
+  if (options.million) {
+    result.memory = {};
+    for (const server of servers.filter(({ name }) => ["pass", "gateway"].includes(name)))
+      result.memory[server.name] = await progress.run(`a million requests: ${server.title}`, (note) =>
+        measureMemory(server, { ...given, note }),
+      );
   }
 }
 

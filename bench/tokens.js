@@ -1,6 +1,6 @@
 // The tokens of a run: a new issuer, and files of "path token" lines for wrk. Signing uses all cores.
 
-import { createHash, generateKeyPairSync, randomBytes, randomUUID, sign } from "node:crypto";
+import { createHash, createPrivateKey, generateKeyPairSync, randomBytes, randomUUID, sign } from "node:crypto";
 import { writeFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
@@ -30,14 +30,52 @@ export function createKey(algorithm) {
   };
 }
 
+const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
+const digestOf = (algorithm) => (algorithm === "EdDSA" ? null : "sha256");
+
+/**
+ * Returns a client's key for proofs of possession (RFC 9449): its thumbprint, and a function that makes a new proof.
+ * @param {string} algorithm
+ */
+export function createProver(algorithm) {
+  const { kid: jkt, pkcs8, jwks } = createKey(algorithm);
+  const { required } = KINDS[algorithm];
+  const [jwk] = JSON.parse(jwks).keys;
+  const header = part({
+    typ: "dpop+jwt",
+    alg: algorithm,
+    jwk: Object.fromEntries(required.map((name) => [name, jwk[name]])),
+  });
+  const key = createPrivateKey(pkcs8);
+  return {
+    jkt,
+    prove(method, url, token) {
+      const ath = createHash("sha256").update(token).digest("base64url");
+      const iat = Math.floor(Date.now() / 1000);
+      const input = `${header}.${part({ jti: randomUUID(), htm: method, htu: url, iat, ath })}`;
+      const signature = sign(digestOf(algorithm), Buffer.from(input), { key, dsaEncoding: "ieee-p1363" });
+      return `${input}.${signature.toString("base64url")}`;
+    },
+  };
+}
+
+/**
+ * Returns a secret that signs assertions with a private key: a JWKS.
+ * @param {string} algorithm
+ */
+export function createAssertionKeys(algorithm) {
+  const { kid, pkcs8 } = createKey(algorithm);
+  return JSON.stringify({ keys: [{ ...createPrivateKey(pkcs8).export({ format: "jwk" }), kid }] });
+}
+
 /**
  * Writes `count` lines, each for another user. `spoil` makes the tokens invalid: "signature" (of another
- * key), "kid" (unknown).
+ * key), "kid" (unknown). `jkt` binds them to a key.
  * @param {string} folder
  * @param {string} name
- * @param {{ key: ReturnType<typeof createKey>, count: number, spoil?: string, typ?: string, query?: string }} options
+ * @param {{ key: ReturnType<typeof createKey>, count: number, spoil?: string, typ?: string, query?: string, jkt?: string }} options
  */
-export async function writeTokens(folder, name, { key, count, spoil, typ = "at+jwt", query = "" }) {
+export async function writeTokens(folder, name, { key, count, spoil, typ = "at+jwt", query = "", jkt }) {
   const threads = Math.min(availableParallelism(), count);
   const share = Math.ceil(count / threads);
   const parts = await Promise.all(
@@ -45,7 +83,7 @@ export async function writeTokens(folder, name, { key, count, spoil, typ = "at+j
       { length: threads },
       (_, index) =>
         new Promise((resolve, reject) => {
-          const data = { key, count: Math.min(share, count - index * share), spoil, typ, query };
+          const data = { key, count: Math.min(share, count - index * share), spoil, typ, query, jkt };
           const worker = new Worker(fileURLToPath(import.meta.url), { workerData: data });
           worker.once("message", resolve);
           worker.once("error", reject);
@@ -57,10 +95,8 @@ export async function writeTokens(folder, name, { key, count, spoil, typ = "at+j
   return file;
 }
 
-function makeLines({ key, count, spoil, typ, query }) {
+function makeLines({ key, count, spoil, typ, query, jkt }) {
   const signer = spoil === "signature" ? createKey(key.algorithm) : key;
-  const digest = key.algorithm === "EdDSA" ? null : "sha256";
-  const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
   const now = Math.floor(Date.now() / 1000);
   let lines = "";
   for (let index = 0; index < count; index += 1) {
@@ -79,9 +115,13 @@ function makeLines({ key, count, spoil, typ, query }) {
       roles: ["user"],
       token_type: "access",
       sid: randomUUID(),
+      ...(jkt && { cnf: { jkt } }),
     };
     const input = `${part({ alg: key.algorithm, typ, kid })}.${part(claims)}`;
-    const signature = sign(digest, Buffer.from(input), { key: signer.pkcs8, dsaEncoding: "ieee-p1363" });
+    const signature = sign(digestOf(key.algorithm), Buffer.from(input), {
+      key: signer.pkcs8,
+      dsaEncoding: "ieee-p1363",
+    });
     lines += `/api/v1/users/${id}${query} ${input}.${signature.toString("base64url")}\n`;
   }
   return lines;

@@ -49,13 +49,15 @@ export function parseJson(text) {
 const END = "<!-- end -->";
 
 /**
- * Returns a page of the checkout with another text between the markers of the command that generates it.
+ * Returns a page of the checkout with another text between the markers of the command that generates it, with its flags
+ * if it generates several parts.
  * @param {string} page
  * @param {string} command
  * @param {string} text
+ * @param {string} [flags]
  */
-export function insertInto(page, command, text) {
-  const begin = `<!-- npm run ${command} -- --write -->`;
+export function insertInto(page, command, text, flags = "") {
+  const begin = `<!-- npm run ${[command, "--", flags, "--write"].filter(Boolean).join(" ")} -->`;
   const [head, rest] = readFileSync(join(ROOT, page), "utf8").split(begin);
   const after = rest?.split(END)[1];
   if (after === undefined) throw new ScriptError(`${page} must contain the lines ${begin} and ${END}.`);
@@ -67,5 +69,7 @@ export function insertInto(page, command, text) {
  * @param {string} page
  * @param {string} command
  * @param {string} text
+ * @param {string} [flags]
  */
-export const updatePage = (page, command, text) => writeFileSync(join(ROOT, page), insertInto(page, command, text));
+export const updatePage = (page, command, text, flags) =>
+  writeFileSync(join(ROOT, page), insertInto(page, command, text, flags));

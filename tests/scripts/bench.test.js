@@ -2,11 +2,18 @@
 // met.
 
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { join } from "node:path";
 import { test } from "node:test";
 
+import { EmbeddedJWK, calculateJwkThumbprint, decodeJwt, jwtVerify } from "jose";
+
+import { writeRequest } from "../../bench/bursts.js";
+import { BODY, TABLES, addTo, formOf } from "../../bench/options.js";
 import { sharesOf } from "../../bench/profile.js";
-import { AIMS, chart, isMet, render } from "../../bench/report.js";
+import { AIMS, chart, isMet, render, renderOptions } from "../../bench/report.js";
 import { insertInto } from "../../scripts/lib/files.js";
+import { ROOT } from "../../scripts/lib/paths.js";
 
 const TITLES = { pass: "pass-through Worker", gateway: "Portcullis", jose: "jose Worker", hono: "Hono Worker" };
 const measured = (toPass, toJose, cpuUs = 400) => ({
@@ -106,6 +113,94 @@ test("a profile has the share of each category for each process", () => {
   assert.match(render({ ...RESULT, categories }, TITLES), /\|wasm\|64\|/);
 });
 
+test("the part about options has its own date, and a ratio for each row", () => {
+  const { date, machine, versions } = RESULT;
+  const rows = [
+    { title: "without an option", cpuUs: 300, ratio: 1 },
+    { title: "assertion by ES256", cpuUs: 345.4, ratio: 1.151 },
+  ];
+  const part = renderOptions({ date, machine, versions, bursts: 300, tables: [{ title: "GET", rows }] });
+  assert.equal(
+    part,
+    `Measured on 2026-01-02: 2 cores; workerd 1. Medians of 300 bursts; ratios are paired by burst.
+
+**GET**
+
+||CPU µs per request|ratio|
+|---|--:|--:|
+|without an option|300|1.00|
+|assertion by ES256|345|1.15|`,
+  );
+});
+
+test("the first row of each table of options has none, and rows of one policy share its build", () => {
+  const additions = new Map();
+  for (const { rows } of TABLES) {
+    assert.equal(rows[0].additions, undefined);
+    for (const row of rows) {
+      assert.equal(additions.get(row.build) ?? row.additions, row.additions, row.build);
+      additions.set(row.build, row.additions);
+    }
+  }
+  assert.ok(BODY.length > 900 && BODY.length < 1100, `${BODY.length} bytes`);
+});
+
+test("an option is added after its line, which the policy must have", () => {
+  const policy = "# policy\n[upstreams.users]\nurl = 1\n";
+  const added = addTo(policy, [
+    ["[upstreams.users]\n", "a = 1"],
+    ["", "b = 2"],
+    [undefined, "[c]"],
+  ]);
+  assert.equal(added, "b = 2\n# policy\n[upstreams.users]\na = 1\nurl = 1\n\n[c]\n");
+  assert.throws(() => addTo(policy, [["[upstreams.auth]\n", "a = 1"]]), /has no \[upstreams\.auth\]/);
+});
+
+for (const proof of ["ES256", "EdDSA"]) {
+  test(`each request with a proof by ${proof} has another one, of its token, for the key that tokens are bound to`, async () => {
+    const { jkt, form } = formOf({ build: "", title: "", proof }, BODY);
+    const read = () => {
+      const [head, body] = writeRequest("/api/v1/users/1 a.b.c", form);
+      assert.equal(body, BODY);
+      const [first, ...lines] = head.trimEnd().split("\r\n");
+      assert.equal(first, "PUT /api/v1/users/1 HTTP/1.1");
+      return Object.fromEntries(lines.map((line) => line.split(": ", 2)));
+    };
+    const [one, two] = [read(), read()];
+    assert.equal(one.Authorization, "DPoP a.b.c");
+    assert.equal(Number(one["Content-Length"]), BODY.length);
+    const { payload, protectedHeader } = await jwtVerify(one.DPoP, EmbeddedJWK, {
+      typ: "dpop+jwt",
+      algorithms: [proof],
+    });
+    assert.equal(await calculateJwkThumbprint(protectedHeader.jwk), jkt);
+    assert.deepEqual([payload.htm, payload.htu], ["PUT", "https://gateway.test/api/v1/users/1"]);
+    assert.notEqual(decodeJwt(two.DPoP).jti, payload.jti);
+  });
+}
+
+test("a request without a form is a GET with a bearer token", () => {
+  assert.deepEqual(writeRequest("/a a.b.c"), [
+    "GET /a HTTP/1.1\r\nHost: gateway.test\r\nAuthorization: Bearer a.b.c\r\n\r\n",
+  ]);
+});
+
+for (const [args, message] of [
+  [["--only", "options,distinct"], /--only options goes with no profile: it measures nothing else\.$/],
+  [["--only", "options", "--million"], /--million has no effect with --only options\.$/],
+  [["--only", "options", "--seconds", "2"], /--seconds has no effect with --only options\.$/],
+  [["--only", "option"], /--only: "option" is not known; the names are: .*, options\.$/],
+]) {
+  test(`npm run bench -- ${args.join(" ")} is refused`, () => {
+    const { status, stderr } = spawnSync(process.execPath, [join(ROOT, "bench", "run.js"), ...args], {
+      encoding: "utf8",
+    });
+    assert.equal(status, 2, stderr);
+    assert.match(stderr.trim(), message);
+  });
+}
+
 test("docs/bench.md has the markers", () => {
-  assert.ok(insertInto("docs/bench.md", "bench", "here").includes("\n\nhere\n\n"));
+  for (const flags of [undefined, "--only options"])
+    assert.ok(insertInto("docs/bench.md", "bench", "here", flags).includes("\n\nhere\n\n"));
 });
