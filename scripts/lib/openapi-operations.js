@@ -16,7 +16,10 @@ import { isObject, memberOf, pathOf, plain } from "./openapi.js";
  * @property {{ item: any, operation: any, place: Path }} written as in the document, and where
  * @property {number} line
  * @property {number} column
- * @typedef {{ operations: Operation[], faults: Fault[] }} Operations
+ *
+ * `loose` are operations that cannot be routes of their own; segments of their paths that have a parameter and more are
+ * `{partial0}`, `{partial1}` ….
+ * @typedef {{ operations: Operation[], faults: Fault[], loose: Operation[] }} Operations
  */
 
 // Operations of a document, as many as a policy has routes.
@@ -57,7 +60,7 @@ export class Unmapped extends Error {
 export function readOperations(document, { prefix, exclude = [] } = {}) {
   const { root, positionOf } = document;
   /** @type {Operations} */
-  const found = { operations: [], faults: [] };
+  const found = { operations: [], faults: [], loose: [] };
   /**
    * @param {Path} path
    * @param {() => void} work
@@ -89,24 +92,33 @@ export function readOperations(document, { prefix, exclude = [] } = {}) {
           throw new Unmapped(`the document has more than ${OPERATIONS} operations`);
         attempt([...path, method], () => {
           const owner = operation.servers === undefined ? item : operation;
-          found.operations.push({
+          /** @param {string} from @returns {Operation} */
+          const read = (from) => ({
             method: method.toUpperCase(),
-            path: patternOf(prefixOf(owner), template),
+            path: patternOf(prefixOf(owner), from),
             ...(typeof operation.operationId === "string" && { name: operation.operationId }),
             ...accessOf(document, operation, [...path, method]),
             written: { item, operation, place: [...path, method] },
             ...positionOf([...path, method]),
           });
+          const whole = wholeSegments(template);
+          if (whole === template) return found.operations.push(read(template));
+          found.loose.push(read(whole));
+          throw new Unmapped(
+            `${plain(template)}: a parameter must be a whole segment of the path, such as /{name}/, for a route`,
+          );
         });
       }
     });
   }
-  for (const { operation, other } of twins(found.operations))
+  for (const { operation, other } of twins(found.operations)) {
+    found.loose.push(operation);
     found.faults.push({
       line: operation.line,
       column: operation.column,
       message: `${operation.method} ${operation.path} is the same as line ${other.line}: names of parameters make no difference`,
     });
+  }
   return found;
 }
 
@@ -176,6 +188,19 @@ function serversPrefix(servers) {
 }
 
 /**
+ * Returns a template in which each segment that is a parameter and more is a parameter alone.
+ * @param {string} template
+ */
+function wholeSegments(template) {
+  let count = 0;
+  return template.replace(/[^/]*\{[^{}/]*\}[^/]*/g, (segment) => {
+    if (/^\{[^{}]*\}$/.test(segment)) return segment;
+    count += 1;
+    return `{partial${count - 1}}`;
+  });
+}
+
+/**
  * Returns the pattern of a route for a path template.
  * @param {string} prefix
  * @param {string} template
@@ -206,8 +231,7 @@ function patternOf(prefix, template) {
  * @param {string} shown
  */
 function fixedSegment(segment, shown) {
-  if (/[{}]/.test(segment))
-    throw new Unmapped(`${shown}: a parameter must be a whole segment of the path, such as /{name}/, for a route`);
+  if (/[{}]/.test(segment)) throw new Unmapped(`${shown}: braces surround the name of a parameter`);
   if (segment === "") throw new Unmapped(`${shown}: a route has no empty segment and no slash at its end`);
   const decoded = segment.replace(/%([0-9A-Fa-f]{2})/g, (whole, hex) => {
     const character = String.fromCharCode(Number.parseInt(hex, 16));

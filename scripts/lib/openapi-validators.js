@@ -7,6 +7,7 @@ import { createRequire } from "node:module";
 import { runInNewContext } from "node:vm";
 
 import { OpenApiError, isObject, load, memberOf, pathOf, plain } from "./openapi.js";
+import { findCostly } from "./openapi-costs.js";
 import { Unmapped, resolve } from "./openapi-operations.js";
 
 /**
@@ -34,7 +35,10 @@ const JSON_TYPE = /^(?:application\/json|[^/]+\/[^/]*\+json|application\/\*|\*\/
 const ONE = ["additionalProperties", "unevaluatedProperties", "items", "unevaluatedItems", "contains", "propertyNames"];
 const MORE = ["not", "if", "then", "else", "contentSchema"];
 const LISTS = ["allOf", "anyOf", "oneOf", "prefixItems"];
-const MAPS = ["properties", "patternProperties", "dependentSchemas", "$defs", "definitions"];
+const MAPS = ["properties", "patternProperties", "dependentSchemas", "dependencies", "$defs", "definitions"];
+
+// Members that change what references mean.
+const SCOPES = ["$id", "$dynamicRef", "$recursiveRef"];
 
 // Members that say nothing about which values are valid.
 const ANNOTATIONS = [
@@ -46,6 +50,7 @@ const ANNOTATIONS = [
   "discriminator",
   "deprecated",
   "description",
+  "$schema",
 ];
 
 /**
@@ -79,11 +84,13 @@ async function compile(document, operations, name) {
     fail(["jsonSchemaDialect"], "jsonSchemaDialect is not checked; leave it out for JSON Schema 2020-12");
   // All schemas are parts of one, so that references between them hold.
   const schemas = Object.entries(memberOf(root.components, "schemas") ?? {});
-  const components = { schemas: Object.fromEntries(schemas.map(([key, schema]) => [key, adapt(schema, version)])) };
+  const components = {
+    schemas: Object.fromEntries(schemas.map(([key, schema]) => [key, adapt(root, schema, version)])),
+  };
   /** @type {{ schema: any, place: Path }[]} */
   const used = [];
   /** @param {any} schema @param {Path} place */
-  const use = (schema, place) => used.push({ schema: adapt(schema, version), place }) - 1;
+  const use = (schema, place) => used.push({ schema: adapt(root, schema, version), place }) - 1;
 
   const described = operations.map(({ method, path, written }) => {
     const { item, operation, place } = written;
@@ -98,7 +105,7 @@ async function compile(document, operations, name) {
         return [];
       }
       const segment = segments.indexOf(`{${given.replace(/[-.]/g, "_")}}`);
-      if (where === "path" && segment < 0) return [];
+      if (where === "path" && segment < 0) fail(at, `the path has no parameter {${plain(given)}}`);
       const key = where === "header" ? given.toLowerCase() : given;
       return [
         {
@@ -119,7 +126,8 @@ async function compile(document, operations, name) {
   const warn = (/** @type {any} */ message) => {
     const [, format] = /^unknown format "(.*)" ignored in schema at path "/s.exec(String(message)) ?? [];
     const text = format === undefined ? plain(message) : `the format ${plain(format)} is unknown and not checked`;
-    if (!notes.some((known) => known.message === text)) note(findFormat(root, format) ?? [], text);
+    if (!notes.some((known) => known.message === text))
+      note((format && findMember(root, "format", format)) || [], text);
   };
   const ajv = new /** @type {any} */ (Ajv2020)({
     // The first error: a body may have as many errors as values.
@@ -132,20 +140,31 @@ async function compile(document, operations, name) {
     code: { source: true, lines: false },
   });
   /** @type {any} */ (addFormats)(ajv);
+  // Its pattern takes quadratic time.
+  delete ajv.formats.url;
   for (const [key, schema] of Object.entries(components.schemas))
     checkSchema(ajv, schema, ["components", "schemas", key], fail);
   for (const { schema, place } of used) checkSchema(ajv, schema, place, fail);
-  ajv.addSchema({ components, used: used.map(({ schema }) => schema) }, "openapi");
+  const costly = findCostly(
+    { components },
+    used.map(({ schema }) => schema),
+  );
+  if (costly !== undefined) fail(placeOf(costly.schema, components, used), costly.message);
+  /** @param {() => void} work @param {Path} place */
+  const attempt = (work, place) => {
+    try {
+      work();
+    } catch (error) {
+      fail(place, plain(/** @type {Error} */ (error).message));
+    }
+  };
+  attempt(() => ajv.addSchema({ components, used: used.map(({ schema }) => schema) }, "openapi"), []);
   /** @type {Record<string, string>} */
   const exported = {};
   for (const [index, { place }] of used.entries()) {
     exported[`v${index}`] = `v${index}`;
     ajv.addSchema({ $ref: `openapi#/used/${index}` }, `v${index}`);
-    try {
-      ajv.getSchema(`v${index}`);
-    } catch (error) {
-      fail(place, plain(/** @type {Error} */ (error).message));
-    }
+    attempt(() => ajv.getSchema(`v${index}`), place);
   }
   const code = used.length === 0 ? "" : /** @type {any} */ (standalone)(ajv, exported);
   const source = moduleOf(code, described);
@@ -185,10 +204,14 @@ export function validatorsModule(compiled) {
 function moduleOf(code, described) {
   /** @type {Map<string, any[]>} */
   const groups = new Map();
-  for (const operation of [...described].sort(bySpecificity)) {
+  for (const operation of described) {
     const key = `${operation.method} ${operation.segments.length}`;
-    groups.set(key, [...(groups.get(key) ?? []), operation]);
+    const group = groups.get(key) ?? [];
+    groups.set(key, group);
+    group.push(operation);
   }
+  // Paths of different lengths have no order.
+  for (const group of groups.values()) group.sort(bySpecificity);
   // Text of the document is in strings of JSON only, where U+2028 is allowed (ES2019).
   const data = JSON.stringify([...groups]);
   return `(() => {
@@ -205,7 +228,7 @@ return operations;
 }
 
 /**
- * Fixed segments before parameters, as in the order of routes.
+ * Fixed segments before parameters, as in the order of routes. Both have as many segments.
  * @param {{ segments: (string | null)[] }} one
  * @param {{ segments: (string | null)[] }} other
  */
@@ -300,21 +323,18 @@ function formOf(root, parameter) {
  * Returns the types that a schema names, as far as they decide how a text is read.
  * @param {any} root
  * @param {any} schema
- * @param {number} [depth]
+ * @param {Set<any>} [seen]
  * @returns {Set<string>}
  */
-function typesOf(root, schema, depth = 0) {
-  if (!isObject(schema) || depth > 10) return new Set();
+function typesOf(root, schema, seen = new Set()) {
+  if (!isObject(schema) || seen.has(schema)) return new Set();
+  seen.add(schema);
   const types = new Set([schema.type ?? []].flat());
   if (types.size === 0 && isObject(schema.properties)) types.add("object");
   if (types.size === 0 && (schema.items !== undefined || schema.prefixItems !== undefined)) types.add("array");
   const more = [schema.allOf, schema.anyOf, schema.oneOf].flat().filter(isObject);
-  if (typeof schema.$ref === "string" && schema.$ref.startsWith("#/")) {
-    let next = root;
-    for (const name of pathOf(decodeURIComponent(schema.$ref.slice(1)))) next = memberOf(next, name);
-    more.push(next);
-  }
-  for (const one of more) for (const type of typesOf(root, one, depth + 1)) types.add(type);
+  more.push(targetOf(root, schema));
+  for (const one of more) for (const type of typesOf(root, one, seen)) types.add(type);
   types.delete("null");
   return types;
 }
@@ -338,24 +358,79 @@ function bodyOf({ root }, operation, place, use) {
 }
 
 /**
- * Returns a schema in JSON Schema 2020-12, as a request is checked.
+ * Returns the schema that another one refers to.
+ * @param {any} root
+ * @param {any} schema
+ */
+function targetOf(root, { $ref }) {
+  if (typeof $ref !== "string" || !$ref.startsWith("#/")) return undefined;
+  let next = root;
+  for (const name of pathOf(decodeURIComponent($ref.slice(1)))) next = memberOf(next, name);
+  return next;
+}
+
+/**
+ * Returns the names of the members that only answers have, as a schema and those of its `allOf` say.
+ * @param {any} root
+ * @param {any} schema
+ * @param {Set<any>} [seen]
+ * @returns {string[]}
+ */
+function answered(root, schema, seen = new Set()) {
+  if (!isObject(schema) || seen.has(schema)) return [];
+  seen.add(schema);
+  const { properties = {}, allOf = [] } = schema;
+  const own = Object.entries(properties).filter(([, one]) => isAnswered(root, one));
+  const more = [targetOf(root, schema), ...allOf].flatMap((one) => answered(root, one, seen));
+  return [...own.map(([name]) => name), ...more];
+}
+
+/**
+ * @param {any} root
+ * @param {any} schema
+ * @param {Set<any>} [seen]
+ * @returns {boolean}
+ */
+function isAnswered(root, schema, seen = new Set()) {
+  if (!isObject(schema) || seen.has(schema)) return false;
+  seen.add(schema);
+  if (memberOf(schema, "readOnly") === true) return true;
+  return [targetOf(root, schema), ...(schema.allOf ?? [])].some((one) => isAnswered(root, one, seen));
+}
+
+/**
+ * Returns a schema in JSON Schema 2020-12, as a request is checked. `readOnly` are members that only answers have, by
+ * a schema with this one in its `allOf`.
+ * @param {any} root
  * @param {any} schema
  * @param {string} version
+ * @param {string[]} [readOnly]
  * @returns {any}
  */
-function adapt(schema, version) {
+function adapt(root, schema, version, readOnly = []) {
   if (!isObject(schema)) return schema;
   const isOld = version === "3.0";
   // In 3.0, members next to a reference have no meaning.
-  if (isOld && typeof schema.$ref === "string") return { $ref: schema.$ref };
+  if (isOld && typeof schema.$ref === "string") return adapt(root, { $ref: schema.$ref }, "3.1");
+  const scope = SCOPES.find((key) => Object.hasOwn(schema, key));
+  if (scope !== undefined)
+    throw new Unmapped(`a schema cannot be checked with ${scope}`, findMember(root, scope, schema[scope]));
+  if (![undefined, ...DIALECTS].includes(schema.$schema))
+    throw new Unmapped(
+      `${plain(schema.$schema)} is not checked; leave $schema out for JSON Schema 2020-12`,
+      findMember(root, "$schema", schema.$schema),
+    );
+  const hidden =
+    schema.required === undefined && schema.allOf === undefined ? [] : [...readOnly, ...answered(root, schema)];
   /** @type {Record<string, any>} */
   const adapted = {};
   for (const [key, value] of Object.entries(schema)) {
     if (ANNOTATIONS.includes(key) || key.startsWith("x-")) continue;
-    if ([...ONE, ...MORE].includes(key)) adapted[key] = adapt(value, version);
-    else if (LISTS.includes(key) && Array.isArray(value)) adapted[key] = value.map((one) => adapt(one, version));
+    if ([...ONE, ...MORE].includes(key)) adapted[key] = adapt(root, value, version);
+    else if (LISTS.includes(key) && Array.isArray(value))
+      adapted[key] = value.map((one) => adapt(root, one, version, key === "allOf" ? hidden : []));
     else if (MAPS.includes(key) && isObject(value))
-      adapted[key] = Object.fromEntries(Object.entries(value).map(([name, one]) => [name, adapt(one, version)]));
+      adapted[key] = Object.fromEntries(Object.entries(value).map(([name, one]) => [name, adapt(root, one, version)]));
     else adapted[key] = value;
   }
   if (typeof adapted.$ref === "string" && !adapted.$ref.startsWith("#/components/schemas/"))
@@ -372,13 +447,11 @@ function adapt(schema, version) {
       } else if (adapted[flag] === false) delete adapted[flag];
     }
     if (adapted.nullable === true && typeof adapted.type === "string") adapted.type = [adapted.type, "null"];
-    delete adapted.nullable;
   }
+  // JSON Schema does not have it; ajv does.
+  delete adapted.nullable;
   // A member that only answers have is not required of requests.
-  if (Array.isArray(adapted.required) && isObject(schema.properties)) {
-    const { properties } = schema;
-    adapted.required = adapted.required.filter((name) => memberOf(memberOf(properties, name), "readOnly") !== true);
-  }
+  if (Array.isArray(adapted.required)) adapted.required = adapted.required.filter((name) => !hidden.includes(name));
   return adapted;
 }
 
@@ -396,17 +469,49 @@ function checkSchema(ajv, schema, place, fail) {
 }
 
 /**
- * Returns the path of the first `format` of a name.
+ * Returns the path of an adapted schema in the document.
+ * @param {any} schema
+ * @param {any} components
+ * @param {{ schema: any, place: Path }[]} used
+ */
+function placeOf(schema, components, used) {
+  for (const { schema: whole, place } of [{ schema: components, place: ["components"] }, ...used]) {
+    const path = pathTo(whole, schema);
+    if (path !== undefined) return [...place, ...path];
+  }
+  return [];
+}
+
+/**
+ * Returns the path of a value within another.
  * @param {any} value
- * @param {string | undefined} format
+ * @param {any} wanted
  * @param {Path} [path]
  * @returns {Path | undefined}
  */
-function findFormat(value, format, path = []) {
-  if (format === undefined || typeof value !== "object" || value === null) return undefined;
+function pathTo(value, wanted, path = []) {
+  if (value === wanted) return path;
+  if (typeof value !== "object" || value === null) return undefined;
+  for (const [key, member] of Object.entries(value)) {
+    const found = pathTo(member, wanted, [...path, Array.isArray(value) ? Number(key) : key]);
+    if (found !== undefined) return found;
+  }
+  return undefined;
+}
+
+/**
+ * Returns the path of the first member with a name and a value.
+ * @param {any} value
+ * @param {string} name
+ * @param {any} wanted
+ * @param {Path} [path]
+ * @returns {Path | undefined}
+ */
+function findMember(value, name, wanted, path = []) {
+  if (typeof value !== "object" || value === null) return undefined;
   for (const [key, member] of Object.entries(value)) {
     const at = [...path, Array.isArray(value) ? Number(key) : key];
-    const found = key === "format" && member === format ? at : findFormat(member, format, at);
+    const found = key === name && member === wanted ? at : findMember(member, name, wanted, at);
     if (found !== undefined) return found;
   }
   return undefined;

@@ -85,13 +85,16 @@ async function readDocuments(policy, needed, validators) {
     const place = join(dirname(policy), file);
     try {
       const document = await readOpenApi(place);
-      const { operations, faults } = readOperations(document, { prefix: prefix === "/" ? "" : (prefix ?? undefined) });
-      if (!validates) return [upstream, { name: place, ...comparable(operations, faults) }];
+      const { operations, faults, loose } = readOperations(document, {
+        prefix: prefix === "/" ? "" : (prefix ?? undefined),
+      });
+      if (!validates) return [upstream, { name: place, ...comparable(operations, loose, faults) }];
       const { compileValidators } = await import("./openapi-validators.js");
       const compiled = await compileValidators(document, operations, place);
       validators.set(upstream, compiled);
       const { digest, notes } = compiled;
-      return [upstream, { name: place, digest, ...comparable(operations, [...faults, ...notes]) }];
+      // What is not checked comes first: only some of the notes are shown.
+      return [upstream, { name: place, digest, ...comparable(operations, loose, [...notes, ...faults]) }];
     } catch (error) {
       if (!(error instanceof OpenApiError)) throw error;
       return [upstream, { name: place, operations: [], faults: [], refused: error.lines }];
@@ -103,18 +106,26 @@ async function readDocuments(policy, needed, validators) {
 /**
  * Returns operations as requests hold them (crates/cli, `Document`).
  * @param {Operation[]} operations
+ * @param {Operation[]} loose
  * @param {Fault[]} faults
  */
-function comparable(operations, faults) {
+function comparable(operations, loose, faults) {
+  /** @param {Operation} operation */
+  const compared = ({ method, path, access, unsupported, line, column }) => ({
+    ...{ method, path, line, column },
+    // Credentials of another kind are at least not public.
+    access: access ?? (unsupported === undefined ? undefined : "user"),
+  });
   return {
-    operations: operations.map(({ method, path, access, line, column }) => ({ method, path, access, line, column })),
+    operations: operations.map(compared),
+    loose: loose.map(compared),
     faults: [
       ...faults,
       ...operations
         .filter(({ unsupported }) => unsupported !== undefined)
         .map(({ method, path, unsupported, line, column }) => ({
           ...{ line, column },
-          message: `${method} ${path} wants ${unsupported}, which the gateway does not check; rules are not compared`,
+          message: `${method} ${path} wants ${unsupported}, which the gateway does not check; only public routes are errors`,
         })),
     ],
   };

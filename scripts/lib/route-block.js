@@ -98,7 +98,7 @@ export function draftRoutes(operations, { upstream, defaultAccess = "user", stri
 function renderRoute({ path, methods, access, names, isOptional }, { upstream, issuers, stripPrefix }) {
   const shown = names.slice(0, NAMES_SHOWN).map(plain).join(", ");
   return [
-    ...(shown === "" ? [] : [`# ${shown}${names.length > NAMES_SHOWN ? ", …" : ""}`]),
+    ...(shown === "" ? [] : [`# operations: ${shown}${names.length > NAMES_SHOWN ? ", …" : ""}`]),
     ...(isOptional ? ["# Credentials are optional in the document. A public route looks at no token."] : []),
     "[[routes]]",
     `path = ${quote(path)}`,

@@ -35,6 +35,9 @@ import { readToKeep } from "./body.js";
 // Levels of a JSON body; checks of nested values are recursive.
 const DEPTH = 64;
 
+// Parameters of a media type (RFC 9110, section 5.6.6); the value is a token or quoted.
+const PARAMETER = /[ \t]*;[ \t]*(?:([\w!#$%&'*+.^`|~-]+)=(?:([\w!#$%&'*+.^`|~-]+)|"((?:[^"\\]|\\.)*)"))?/y;
+
 const NUMBER = /^-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?$/;
 
 /**
@@ -56,7 +59,7 @@ export async function validate(request, validator, packed, maxBytes, timeoutMs) 
   /** @type {Map<string, string>} */
   const headers = new Map();
   for (let index = 0; index + 1 < pairs.length; index += 2) headers.set(pairs[index].toLowerCase(), pairs[index + 1]);
-  const findings = checkParameters(operation, segments, new URLSearchParams(query), headers);
+  const findings = checkParameters(operation, segments, query, headers);
   const body = await checkBody(request, operation.body, headers, maxBytes, timeoutMs);
   if (body.result !== "") return lines(body.result, body.findings);
   findings.push(...body.findings);
@@ -92,26 +95,61 @@ function lines(result, findings) {
 /**
  * @param {Operation} operation
  * @param {string[]} segments
- * @param {URLSearchParams} query
+ * @param {string} query
  * @param {Map<string, string>} headers
  */
 function checkParameters({ parameters }, segments, query, headers) {
-  /** @type {Finding[]} */
-  const findings = [];
+  const pairs = query.split("&").filter(Boolean).map(readPair);
+  const findings = findSpellings(parameters, pairs);
   for (const parameter of parameters) {
     const { place, name, required, segment = -1 } = parameter;
-    /** @type {string[]} */
+    /** @type {Given[]} */
     let given;
-    if (place === "path") {
-      const text = decode(segments[segment]);
-      given = text === undefined ? [] : [text];
-    } else if (place === "query") given = query.getAll(name);
-    else given = headers.has(name) ? [/** @type {string} */ (headers.get(name))] : [];
+    if (place === "path") given = [{ raw: segments[segment], decode }];
+    else if (place === "query") given = pairs.filter((pair) => pair.name === name);
+    else given = headers.has(name) ? [{ raw: headers.get(name) ?? "", decode: trim }] : [];
+    if (given.some(({ raw, decode: read }) => read(raw) === undefined)) given = [];
     const message = given.length === 0 ? (required ? "is required" : undefined) : checkParameter(parameter, given);
     if (message !== undefined) findings.push([place, name, message]);
   }
   return findings;
 }
+
+/**
+ * A name and a value as they are in a form (WHATWG URL, section 5.1).
+ * @param {string} pair
+ */
+function readPair(pair) {
+  const at = pair.indexOf("=");
+  const [name, raw] = at < 0 ? [pair, ""] : [pair.slice(0, at), pair.slice(at + 1)];
+  return { name: decodeForm(name), raw, decode: decodeForm };
+}
+
+/**
+ * Finds query parameters that some services take for one of the document: `name[]`, `name[x]`, other cases.
+ * @param {Parameter[]} parameters
+ * @param {{ name: string }[]} pairs
+ */
+function findSpellings(parameters, pairs) {
+  const known = parameters.filter(({ place }) => place === "query").map(({ name }) => name);
+  const spellings = new Map(known.map((name) => [plainName(name.replace(/\[\]$/, "")), name]));
+  /** @type {Map<string, Finding>} */
+  const found = new Map();
+  for (const { name } of pairs) {
+    const meant = known.includes(name) ? undefined : spellings.get(plainName(name));
+    if (meant !== undefined) found.set(meant, ["query", meant, "is there in another spelling"]);
+  }
+  return [...found.values()];
+}
+
+/** @param {string} name */
+const plainName = (name) => name.split(/[[\0]/, 1)[0].trim().toLowerCase();
+
+/** @param {string} text */
+const decodeForm = (text) => new URLSearchParams(`_=${text}`).get("_") ?? "";
+
+/** @param {string} text */
+const trim = (text) => text.trim();
 
 /** @param {string} segment */
 function decode(segment) {
@@ -124,21 +162,20 @@ function decode(segment) {
 
 /**
  * Returns what is wrong with a parameter. Texts stand for themselves and for what they may be in JSON.
+ * @typedef {{ raw: string, decode: (text: string) => string | undefined }} Given
  * @param {Parameter} parameter
- * @param {string[]} given
+ * @param {Given[]} given
  */
 function checkParameter({ kind, separator, allowsEmpty, check }, given) {
+  const texts = given.map(({ raw, decode: read }) => read(raw) ?? "");
+  const [text] = texts;
   if (kind === "array") {
-    const items =
-      separator === undefined
-        ? given
-        : given.flatMap((text) => (text === "" ? [] : text.split(separator).map((item) => item.trim())));
     if (separator !== undefined && given.length > 1) return "is there twice";
+    const items = separator === undefined ? texts : splitAt(separator, given[0]);
     return check(items.map(readValue)) || check(items) ? undefined : messageOf(check);
   }
-  const [text] = given;
   // Services take the first or the last.
-  if (given.length > 1) return "is there twice";
+  if (texts.length > 1) return "is there twice";
   if (text === "" && allowsEmpty) return undefined;
   if (kind === "value") {
     if (check(text)) return undefined;
@@ -150,6 +187,18 @@ function checkParameter({ kind, separator, allowsEmpty, check }, given) {
   }
   const { value, fault } = readJson(text);
   return fault?.[2] ?? (check(value) ? undefined : messageOf(check));
+}
+
+/**
+ * Returns the items of a text. A comma separates as it is, and `%2C` is part of an item (RFC 6570, section 3.2.1); other
+ * separators are always encoded.
+ * @param {string} separator
+ * @param {Given} given
+ */
+function splitAt(separator, { raw, decode: read }) {
+  if (raw === "") return [];
+  if (separator === ",") return raw.split(",").map((item) => read(item) ?? "");
+  return (read(raw) ?? "").split(separator);
 }
 
 /**
@@ -193,8 +242,11 @@ async function checkBody(request, body, headers, maxBytes, timeoutMs) {
   // Other bodies are passed on as they arrive.
   if (accepted !== undefined && !(isJson && accepted.check !== null)) return valid;
   const read = await readToKeep(request, maxBytes, timeoutMs);
-  if (typeof read === "string") return { result: read, findings: [] };
-  if (read.byteLength === 0) return body?.required ? invalid(["body", "", "is required"]) : valid;
+  // A long body is there, so its type counts first.
+  const isLong = read === "over_limit" && accepted === undefined;
+  if (typeof read === "string" && !isLong) return { result: read, findings: [] };
+  if (typeof read !== "string" && read.byteLength === 0)
+    return body?.required ? invalid(["body", "", "is required"]) : valid;
   if (body === null) return invalid(["body", "", "is not part of this operation"]);
   if (given === undefined) return unsupported("content-type", "is missing");
   if (accepted === undefined) {
@@ -204,7 +256,7 @@ async function checkBody(request, body, headers, maxBytes, timeoutMs) {
     return unsupported("content-encoding", "must be absent, because the body is checked");
   }
   if (media?.charset !== undefined && media.charset !== "utf-8") return unsupported("content-type", "must be UTF-8");
-  const text = textOf(read);
+  const text = textOf(/** @type {Uint8Array} */ (read));
   if (text === undefined) return invalid(["body", "", "is not UTF-8"]);
   const { value, fault } = readJson(text);
   if (fault !== undefined) return invalid(fault);
@@ -213,14 +265,24 @@ async function checkBody(request, body, headers, maxBytes, timeoutMs) {
 }
 
 /**
- * Returns the media type and its charset in lower case (RFC 9110, section 8.3.1).
+ * Returns the media type and its charset in lower case (RFC 9110, section 8.3.1). The charset is empty if it is there
+ * twice, in another form, or in parameters that cannot be read: services differ in what they take.
  * @param {string | undefined} text
  */
 function mediaTypeOf(text) {
   const [, type, parameters = ""] = /^\s*([\w!#$&^.+-]+\/[\w!#$&^.+-]+)\s*(;.*)?$/.exec(text ?? "") ?? [];
   if (type === undefined) return undefined;
-  const charset = /;\s*charset\s*=\s*"?([^\s";]*)/i.exec(parameters)?.[1];
-  return { type: type.toLowerCase(), charset: charset?.toLowerCase() };
+  /** @type {string[]} */
+  const charsets = [];
+  let end = 0;
+  PARAMETER.lastIndex = 0;
+  for (let found = PARAMETER.exec(parameters); found !== null; found = PARAMETER.exec(parameters)) {
+    end = PARAMETER.lastIndex;
+    const [, name = "", token, quoted = ""] = found;
+    if (/^charset\b/i.test(name)) charsets.push(name.length > 7 ? "" : (token ?? quoted.replace(/\\(.)/g, "$1")));
+  }
+  const isClear = charsets.length < 2 && parameters.slice(end).trim() === "";
+  return { type: type.toLowerCase(), charset: isClear ? charsets[0]?.toLowerCase() : "" };
 }
 
 /**
@@ -260,7 +322,8 @@ function readJson(text) {
 }
 
 /**
- * Returns the first member that an object of a JSON text has twice, or the first value that nests too deeply.
+ * Returns the first member that an object of a JSON text has twice, the first value that nests too deeply, or the first
+ * number that another parser may read as another one.
  * @param {string} text
  * @returns {Finding | undefined}
  */
@@ -268,13 +331,15 @@ function findRepeated(text) {
   /** @type {{ names: Set<string> | null, step: string | number, awaitsName: boolean }[]} */
   const open = [];
   const pointer = () => open.map(({ step }) => `/${String(step).replaceAll("~", "~0").replaceAll("/", "~1")}`).join("");
-  for (const [token] of text.matchAll(/"(?:[^"\\]+|\\.)*"|[{}[\],]/g)) {
+  for (const [token] of text.matchAll(/"(?:[^"\\]+|\\.)*"|[{}[\],]|[-\d][-+.\deE]*/g)) {
     const top = open.at(-1);
     if (token === "{" || token === "[") {
       open.push({ names: token === "{" ? new Set() : null, step: 0, awaitsName: token === "{" });
       if (open.length > DEPTH) return ["body", "", `nests more than ${DEPTH} levels`];
     } else if (token === "}" || token === "]") open.pop();
-    else if (top === undefined) continue;
+    else if (/[-\d]/.test(token[0])) {
+      if (Math.abs(Number(token)) > Number.MAX_SAFE_INTEGER) return ["body", pointer(), "is a number beyond 2^53"];
+    } else if (top === undefined) continue;
     else if (token === ",") {
       if (top.names === null) top.step = /** @type {number} */ (top.step) + 1;
       else top.awaitsName = true;

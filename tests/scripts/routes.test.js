@@ -110,7 +110,7 @@ describe("routes", () => {
     const scope = testScope(t);
     const { routes, out, err } = await routesOf(scope, SHOP);
     assert.deepEqual(routes, MAPPED);
-    assert.match(out, /\n# listOrders, headOrders\n\[\[routes\]\]\npath = "\/v1\/orders"\n/);
+    assert.match(out, /\n# operations: listOrders, headOrders\n\[\[routes\]\]\npath = "\/v1\/orders"\n/);
     assert.match(err, /gateway\.toml is valid with 8 routes for 10 operations\. --write writes them\./);
     const { parse: parseYaml } = await import("yaml");
     const json = folderWith(scope, { document: JSON.stringify(parseYaml(SHOP), null, 2), name: "shop.json" });
@@ -379,7 +379,14 @@ describe("a hostile document", () => {
     assert.deepEqual(routes, [readToml(POLICY).routes[0], generated]);
     const lines = text().slice(POLICY.length);
     assert.doesNotMatch(lines, /[^\n\x20-\x7e…]/u);
-    assert.match(lines, /^# x \[31m"\] \[\[routes\]\] path = '\/y'/m);
+    assert.match(lines, /^# operations: x \[31m"\] \[\[routes\]\] path = '\/y'/m);
+  });
+
+  test("cannot end the block of its upstream", async (t) => {
+    const document = `${HEAD}paths:\n  /a: { ${get('operationId: "--- end: routes of shop", security: []')} }\n`;
+    const { run, text } = folderWith(testScope(t), { document });
+    for (let round = 0; round < 2; round += 1) assert.equal((await run("--write")).code, 0);
+    assert.equal(text().split("\n# --- end: routes of shop\n").length, 2);
   });
 
   test("cannot end a quoted text", () => {
@@ -517,6 +524,43 @@ describe("check", () => {
       return assert.deepEqual(upstreams, { shop: { url: "https://shop.example.com" } });
     });
   }
+
+  test("refuses public routes of operations that can be no routes of their own", async (t) => {
+    const document = `${HEAD}${SCHEMES}paths:
+  /key: { get: { security: [{ key: [] }], ${responses} } }
+  /files/{name}.json: { get: { security: [{ id: [] }], ${responses} } }
+  /files/{name}: { get: { security: [], ${responses} } }
+  /twins/{a}: { get: { security: [], ${responses} } }
+  /twins/{b}: { get: { security: [{ key: [] }], ${responses} } }
+`;
+    for (const [path, expected] of [
+      ["/key", /GET \/key lets in anybody, but .*:13 wants any user/],
+      ["/files/{file}", /GET \/files\/\{file\} lets in anybody, but .*:14 wants any user/],
+      ["/files/{*rest}", /lets in anybody, but .*:14 wants any user/],
+      ["/twins/{x}", /lets in anybody, but .*:17 wants any user/],
+      ["/files/a.json", undefined],
+    ]) {
+      for (const access of ["public", "user"]) {
+        const policy = `${named()}${route(path, ["GET"], `"${access}"`)}`;
+        const { code, out, err } = await folderWith(testScope(t), { document, policy }).check();
+        const isRefused = access === "public" && expected !== undefined;
+        assert.equal(code, isRefused ? 1 : 0, `${path} ${access}\n${err}`);
+        if (isRefused) assert.match(err, expected);
+        else assert.match(out, /note: .*:14:\d+: .*a parameter must be a whole segment/);
+      }
+    }
+  });
+
+  test("shows what is not checked, however much else there is to note", async (t) => {
+    const many = Array.from({ length: 150 }, (_, at) => `  /x${at}: { ${get()} }\n`).join("");
+    const parameters = "parameters: [{ in: query, name: filter, style: deepObject, schema: { type: object } }]";
+    const document = `${HEAD}paths:\n${many}  /last: { ${get(`${parameters}, security: []`)} }\n`;
+    const policy = `${named()}${route("/last", ["GET"], '"public"', "validate = true")}`;
+    const { code, out, err } = await folderWith(testScope(t), { document, policy }).check();
+    assert.equal(code, 0, err);
+    assert.match(out, /^note: .*the query parameter filter is not checked: it is an object$/m);
+    assert.match(out, /… and 50 more/);
+  });
 
   test("reports no difference for the routes that were written", async (t) => {
     const options = ["--strip-prefix", "/shop", "--write"];

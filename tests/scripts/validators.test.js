@@ -70,7 +70,13 @@ const SHOP = documentOf(
           parameter("query", "name", { type: "string", maxLength: 3 }),
           parameter("query", "paid", { type: "boolean" }),
           parameter("query", "id", { type: "array", items: { type: "integer" }, maxItems: 3 }),
-          parameter("query", "tags", { type: "array", items: { type: "string", minLength: 1 } }, { explode: false }),
+          parameter(
+            "query",
+            "tags",
+            { type: "array", maxItems: 2, items: { type: "string", minLength: 1 } },
+            { explode: false },
+          ),
+          parameter("query", "sizes[]", { type: "array", items: { type: "integer" } }),
           parameter("query", "note", { type: "string", minLength: 1 }, { allowEmptyValue: true }),
           parameter("query", "filter", { type: "object" }, { style: "deepObject" }),
           {
@@ -147,7 +153,17 @@ describe("a validator", async () => {
     ["/orders?id=1&id=x", TENANT, "400", "query | id | must be integer"],
     ["/orders?id=1&id=2&id=3&id=4", TENANT, "400", "query | id | must NOT have more than 3 items"],
     ["/orders?tags=a,b", TENANT, ""],
-    ["/orders?tags=a,,b", TENANT, "400", "query | tags | must NOT have fewer than 1 characters"],
+    ["/orders?tags=a,", TENANT, "400", "query | tags | must NOT have fewer than 1 characters"],
+    ["/orders?tags=a,b,c", TENANT, "400", "query | tags | must NOT have more than 2 items"],
+    ["/orders?tags=a%2Cb,c", TENANT, ""],
+    ["/orders?t%61gs=a,b,c", TENANT, "400", "query | tags | must NOT have more than 2 items"],
+    ["/orders?limit[]=x", TENANT, "400", "query | limit | is there in another spelling"],
+    ["/orders?limit%5B0%5D=1&limit=1", TENANT, "400", "query | limit | is there in another spelling"],
+    ["/orders?limit[$gt]=1&limit[$lt]=2", TENANT, "400", "query | limit | is there in another spelling"],
+    ["/orders?+Limit=1", TENANT, "400", "query | limit | is there in another spelling"],
+    ["/orders?sizes[]=1&sizes[]=2", TENANT, ""],
+    ["/orders?sizes=1", TENANT, "400", "query | sizes[] | is there in another spelling"],
+    ["/orders?filter[a]=1", TENANT, ""],
     ["/orders?tags=a&tags=b", TENANT, "400", "query | tags | is there twice"],
     ["/orders?note=", TENANT, ""],
     ["/orders?where=%7B%22a%22:1%7D", TENANT, ""],
@@ -234,8 +250,31 @@ describe("a validator", async () => {
     ["very deep nesting", json(`${'{"next":'.repeat(8_000)}1`), "400", "body |  | is not JSON"],
     ["more than 64 KiB", json(`"${"x".repeat(MAX_BYTES)}"`), "over_limit"],
     ["64 KiB", json(`"${"x".repeat(MAX_BYTES - 2)}"`), "400", "body |  | must be object"],
+    ["a number beyond 2^53", json('{"count":9007199254740993}'), "400", "body | /count | is a number beyond 2^53"],
+    ["its negative in a list", json('{"a":[0,-9007199254740992]}'), "400", "body | /a/1 | is a number beyond 2^53"],
+    ["a number that is infinite", json("1e400"), "400", "body |  | is a number beyond 2^53"],
+    [
+      "more than 64 KiB of another type",
+      { body: "x".repeat(MAX_BYTES + 1), headers: { "content-type": "text/plain" } },
+      "415",
+      "header | content-type | must be application/json",
+    ],
     ["a charset", typed("Application/JSON; charset=UTF-8"), ""],
-    ["another charset", typed("application/json; charset=utf-16"), "415", "header | content-type | must be UTF-8"],
+    ["a quoted charset", typed('application/json ; x="\\"; charset=utf-16" ;; charset="ut\\f-8"'), ""],
+    ...[
+      "charset=utf-16",
+      "charset=utf8",
+      'charset="ut\\f-16"',
+      "charset=utf-8; charset=utf-16",
+      "charset=utf-8; charset=utf-8",
+      'x="; charset=utf-8"; charset=utf-16',
+      "charset*=utf-8''utf-16",
+      "charset*0=utf-8",
+      "charset = utf-8",
+      "charset=",
+      'charset="utf-8',
+      "charset",
+    ].map((text) => [text, typed(`application/json; ${text}`), "415", "header | content-type | must be UTF-8"]),
     ["another type", typed("text/plain"), "415", "header | content-type | must be application/json"],
     ["a form", typed("application/x-www-form-urlencoded"), "415", "header | content-type | must be application/json"],
     ["two types", typed("application/json, text/plain"), "415", "header | content-type | must be application/json"],
@@ -271,10 +310,65 @@ describe("a validator", async () => {
       "400",
       "body |  | is not part of this operation",
     ]);
+    assert.deepEqual(await check("DELETE", "/orders", { body: "x".repeat(MAX_BYTES + 1) }), [
+      "400",
+      "body |  | is not part of this operation",
+    ]);
     assert.deepEqual(await check("DELETE", "/orders"), [""]);
     assert.deepEqual(await check("PATCH", "/orders/7"), [""]);
+    assert.deepEqual(await check("PATCH", "/orders/7", { body: { "9007199254740993": 2 ** 53 - 1 } }), [""]);
     const pointer = { body: { "secret\n": "x" } };
     assert.deepEqual(await check("PATCH", "/orders/7", pointer), ["400", "body | /secret  | must be integer"]);
+  });
+
+  test("uses the operation of the most specific path, in any order of the document", async () => {
+    const id = [parameter("path", "id", { type: "integer" })];
+    const paths = {
+      "/orders/{id}": { get: { parameters: id, ...ok } },
+      "/orders": { get: ok },
+      "/orders/{id}/{item}": { get: { parameters: [...id, parameter("path", "item", {})], ...ok } },
+      "/orders/search": { get: { parameters: [parameter("query", "q", {}, { required: true })], ...ok } },
+      "/{list}/search": { get: { parameters: [parameter("path", "list", { type: "null" })], ...ok } },
+    };
+    const forwards = await compile(documentOf(paths));
+    const backwards = await compile(documentOf(Object.fromEntries(Object.entries(paths).reverse())));
+    for (const { check: checkOther } of [forwards, backwards]) {
+      assert.deepEqual(await checkOther("GET", "/orders/search"), ["400", "query | q | is required"]);
+      assert.deepEqual(await checkOther("GET", "/orders/search?q=1"), [""]);
+      assert.deepEqual(await checkOther("GET", "/orders/x"), ["400", "path | id | must be integer"]);
+      assert.deepEqual(await checkOther("GET", "/carts/search"), ["400", "path | list | must be null"]);
+      assert.deepEqual(await checkOther("GET", "/orders"), [""]);
+    }
+  });
+
+  test("splits lists of a path before it decodes them", async () => {
+    const ids = parameter("path", "ids", { type: "array", maxItems: 2, items: { type: "string" } });
+    const listed = await compile(documentOf({ "/{ids}": { get: { parameters: [ids], ...ok } } }));
+    assert.deepEqual(await listed.check("GET", "/a%2Cb,c"), [""]);
+    assert.deepEqual(await listed.check("GET", "/a,b,c"), ["400", "path | ids | must NOT have more than 2 items"]);
+  });
+
+  test("requires no member that only answers have, wherever the document says so", async () => {
+    const Id = { type: "string", readOnly: true };
+    const Base = { type: "object", properties: { id: { $ref: "#/components/schemas/Id" }, name: {} } };
+    const all = { allOf: [{ $ref: "#/components/schemas/Base" }, { required: ["id", "name"] }] };
+    const body = await compile(
+      documentOf({ "/": { post: { requestBody: jsonBody(all), ...ok } } }, { schemas: { Id, Base } }),
+    );
+    assert.deepEqual(await body.check("POST", "/", { body: { name: 1 } }), [""]);
+    assert.deepEqual(await body.check("POST", "/", { body: {} }), [
+      "400",
+      "body |  | must have required property 'name'",
+    ]);
+  });
+
+  test("knows no nullable in 3.1", async () => {
+    const schema = { type: "string", nullable: true };
+    const body = await compile(documentOf({ "/": { post: { requestBody: jsonBody(schema), ...ok } } }));
+    assert.deepEqual(await body.check("POST", "/", { body: "null", headers: { "content-type": "application/json" } }), [
+      "400",
+      "body |  | must be string",
+    ]);
   });
 
   test("names what it does not check", () => {
@@ -311,6 +405,9 @@ describe("a validator", async () => {
   });
 });
 
+const ref = (name) => ({ $ref: `#/components/schemas/${name}` });
+const treeOf = (name) => ({ properties: { [name]: {}, children: { type: "array", items: ref("A") } } });
+
 describe("the build", () => {
   const schemaOf = (schema, components) =>
     documentOf({ "/": { post: { requestBody: jsonBody(schema), ...ok } } }, components);
@@ -325,6 +422,43 @@ describe("the build", () => {
     ],
     ["a reference to another file", schemaOf({ $ref: "x.yaml" }), /other files and URLs are not read/],
     ["a dialect", { ...schemaOf({}), jsonSchemaDialect: "https://dialect.invalid" }, /jsonSchemaDialect/],
+    [
+      "a dialect of one schema",
+      schemaOf({ $schema: "http://json-schema.org/draft-07/schema#" }),
+      /shop\.yaml:1:\d+: .* leave \$schema out/,
+    ],
+    ["an $id", schemaOf({ $id: "https://a.invalid/x" }), /shop\.yaml:1:\d+: a schema cannot be checked with \$id/],
+    [
+      "a parameter that its path does not have",
+      documentOf({ "/{orderID}": { get: { parameters: [parameter("path", "orderId", {})], ...ok } } }),
+      /shop\.yaml:1:\d+: the path has no parameter \{orderId\}/,
+    ],
+    ...[
+      ["in one list", { anyOf: [ref("A"), { type: "string" }] }, {}],
+      ["in two schemas", { allOf: [ref("B")] }, { B: { not: ref("A") } }],
+    ].map(([name, A, more]) => [
+      `a schema that refers to itself for the same value ${name}`,
+      schemaOf(ref("A"), { schemas: { A, ...more } }),
+      /shop\.yaml:1:\d+: the schema refers to itself for the same value/,
+    ]),
+    ...[
+      ["oneOf", { oneOf: [ref("B"), ref("C")] }, { B: treeOf("x"), C: treeOf("y") }],
+      ["anyOf of one schema twice", { anyOf: [ref("B"), ref("B")] }, { B: treeOf("x") }],
+      ["allOf", { allOf: [ref("B"), treeOf("y")] }, { B: treeOf("x") }],
+      ["other members", { anyOf: [{ properties: { a: ref("A") } }, { additionalProperties: ref("A") }] }, {}],
+      ["patterns", { patternProperties: { "^a": ref("A"), "^b": ref("A") } }, {}],
+      ["items", { anyOf: [{ prefixItems: [{}, ref("A")] }, { items: ref("A") }] }, {}],
+      ["two steps", { items: { oneOf: [{ prefixItems: [ref("A")] }, { contains: ref("A") }] } }, {}],
+    ].map(([name, A, more]) => [
+      `a recursion that costs twice as much with each level, by ${name}`,
+      schemaOf(ref("A"), { schemas: { A, ...more } }),
+      /shop\.yaml:1:\d+: .* the cost of a check doubles with each level/,
+    ]),
+    ...[{}, { type: "object" }, ref("O"), { type: ["string", "array"] }, { allOf: [ref("O")] }].map((items) => [
+      `uniqueItems of ${JSON.stringify(items)} without a bound`,
+      schemaOf({ uniqueItems: true, maxItems: 201, items }, { schemas: { O: { type: "object" } } }),
+      /shop\.yaml:1:\d+: uniqueItems of arrays or objects needs maxItems of 200 or less/,
+    ]),
   ]) {
     test(`refuses a document with ${name}`, async () => {
       const error = await compile(document).then(
@@ -371,6 +505,53 @@ describe("the build", () => {
     assert.deepEqual(await check("POST", "/x", { body: { [bad]: bad } }), [""]);
     assert.equal((await check("POST", "/x", { body: { [bad]: 1 } }))[0], "400");
     assert.equal(globalThis.broken, 0);
+  });
+
+  test("compares scalars that a reference leads to without pairs of them", async () => {
+    const types = { Tag: { type: "integer" }, Name: { enum: ["a", null] }, Id: { allOf: [ref("Tag")] } };
+    for (const [name, double] of [
+      ["Tag", [1, 1]],
+      ["Name", [null, null]],
+      ["Id", [2, 2]],
+    ]) {
+      const schema = { type: "array", uniqueItems: true, items: ref(name) };
+      const { check, source } = await compile(schemaOf(schema, { schemas: types }));
+      assert.deepEqual(await check("POST", "/", { body: double.slice(1) }), [""]);
+      assert.match((await check("POST", "/", { body: double })).join(), /must NOT have duplicate items/);
+      assert.doesNotMatch(source, /fast-deep-equal/);
+    }
+    const bounded = await compile(schemaOf({ uniqueItems: true, maxItems: 200, items: {} }));
+    assert.match(
+      (await bounded.check("POST", "/", { body: [{ a: 1 }, { a: 1 }] })).join(),
+      /must NOT have duplicate items/,
+    );
+  });
+
+  test("does not check the format url, whose pattern takes quadratic time", async () => {
+    const { check, notes } = await compile(schemaOf({ type: "string", format: "url" }));
+    assert.deepEqual(
+      notes.map(({ message }) => message),
+      ["the format url is unknown and not checked"],
+    );
+    const request = {
+      body: JSON.stringify(`http://${":".repeat(60_000)}`),
+      headers: { "content-type": "application/json" },
+    };
+    assert.deepEqual(await check("POST", "/", request), [""]);
+  });
+
+  test("compiles recursive schemas whose ways differ in their members", async () => {
+    const A = {
+      oneOf: [
+        { type: "string" },
+        { type: "object", required: ["left"], properties: { left: ref("A"), right: ref("A") } },
+        { type: "object", required: ["not"], properties: { not: ref("A") }, additionalProperties: false },
+        { type: "array", prefixItems: [ref("A")], items: ref("A") },
+      ],
+    };
+    const { check } = await compile(schemaOf(ref("A"), { schemas: { A } }));
+    assert.deepEqual(await check("POST", "/", { body: { left: ["a", { not: "b" }], right: "c" } }), [""]);
+    assert.equal((await check("POST", "/", { body: { left: ["a", { not: 1 }] } }))[0], "400");
   });
 
   test("compiles a schema that refers to itself", async () => {

@@ -14,11 +14,14 @@ use crate::{access::describe, decision::Decider, overlap::meets};
 /// Pairs of a path of a policy and a path of a document that are compared: thousands of each take a second.
 const PAIRS: usize = 10_000_000;
 
-/// Lines of errors, and of notes, for one document.
+/// Lines of errors, and of each kind of notes, for one document.
 const SHOWN: usize = 100;
 
 /// Stands for the value of a parameter: no fixed segment is likely to be the same.
 const ANY: &str = "any-value-of-a-parameter";
+
+/// Stands for a segment of a loose operation that is a parameter and more.
+const PARTIAL: &str = "{partial";
 
 /// An OpenAPI document, or why it cannot be used.
 #[derive(Deserialize)]
@@ -27,6 +30,10 @@ pub(crate) struct Document {
     /// The file's name in messages.
     name: String,
     operations: Vec<Operation>,
+    /// Operations that can be no route of their own, because their paths have parameters within segments, or are those
+    /// of other operations.
+    #[serde(default)]
+    loose: Vec<Operation>,
     /// Operations that cannot be compared.
     faults: Vec<Fault>,
     /// Why the document cannot be used at all, each line with its place.
@@ -99,7 +106,10 @@ pub(crate) fn compare(
         let faults = document.faults.iter();
         let faults =
             faults.map(|fault| format!("{}:{}:{}: {}", document.name, fault.line, fault.column, fault.message));
-        drift.notes.extend(bounded(Vec::from_iter(placed(found.notes).into_iter().chain(in_document).chain(faults))));
+        // Each list for itself: what is not checked must not be cut off by what has no route.
+        drift.notes.extend(bounded(Vec::from_iter(faults)));
+        drift.notes.extend(bounded(placed(found.notes)));
+        drift.notes.extend(bounded(Vec::from_iter(in_document)));
     }
     drift
 }
@@ -129,7 +139,7 @@ impl<'a> Found<'a> {
         let policy = decider.policy;
         let routes = Vec::from_iter(policy.routes.iter().enumerate().filter(|(_, route)| route.upstream == upstream));
         let by_path = paths_of(document);
-        if routes.len().saturating_mul(by_path.len()) > PAIRS {
+        if routes.len().saturating_mul(by_path.len().saturating_add(document.loose.len())) > PAIRS {
             return Err("its document and its routes are too many to compare; leave openapi out");
         }
         // The document's own precedence is that of routes: a fixed segment wins (OpenAPI 3.1, "Path Templating Matching").
@@ -160,6 +170,9 @@ impl<'a> Found<'a> {
                         Ok(_) | Err(Miss::Path | Miss::Ambiguous) => {}
                     }
                 }
+            }
+            if route.access == Access::Public {
+                self.judge_loose(decider, (index, route), &pattern, document);
             }
             for method in &route.methods {
                 let named = if method == "HEAD" { "GET" } else { method.as_str() };
@@ -192,6 +205,28 @@ impl<'a> Found<'a> {
             self.notes.push((Spot::Upstream(upstream, "openapi"), message));
         }
         Ok(())
+    }
+
+    /// Compares a public route with the loose operations whose requests it takes.
+    fn judge_loose(
+        &mut self,
+        decider: &Decider<'a>,
+        (index, route): (usize, &Route),
+        pattern: &str,
+        document: &'a Document,
+    ) {
+        for operation in &document.loose {
+            // Whether a fixed segment is one of them is not known.
+            let is_open = |(our, their): (&str, &str)| our.starts_with('{') || !their.starts_with(PARTIAL);
+            if !pattern.split('/').zip(operation.path.split('/')).all(is_open) {
+                continue;
+            }
+            let Some(requests) = Requests::of(route, pattern, &operation.path) else { continue };
+            let found = decider.table.find(&operation.method, &requests.client).ok();
+            if found.map(|found| found.route) == Some(index) {
+                self.judge((index, route), operation, document);
+            }
+        }
     }
 
     /// Compares the rule of a route with that of an operation whose requests it takes.
