@@ -41,7 +41,8 @@ const PRIVATE: KeyFault =
 const OTHER_USE: KeyFault = "is not for checking signatures; see its use and key_ops";
 const NO_ALGORITHM: KeyFault = "fits none of algorithms, or several and names none in alg";
 const BAD_LABEL: KeyFault = "has a kid or an issuer that is not a short string";
-const UNSOUND: KeyFault = "is malformed, too weak, too large or not on its curve";
+const UNSOUND: KeyFault =
+    "is malformed, too weak, too large, not on its curve, or has an exponent other than 3, 17, 37 and 65537";
 
 /// Members that make a JWK a private or secret key (RFC 7518, sections 6.2.2, 6.3.2 and 6.4.1).
 const PRIVATE_MEMBERS: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
@@ -125,9 +126,9 @@ fn rsa_key(modulus: &[u8], exponent: &[u8]) -> Option<(PublicKey, String)> {
         return None;
     }
     let (n, e) = (BigUint::from_bytes_be(modulus), BigUint::from_bytes_be(exponent));
-    let is_odd = |bytes: &[u8]| bytes.last().is_some_and(|byte| byte & 1 == 1);
-    // No RSA key has an even modulus or exponent; with e = 1 every message is its own signature.
-    let is_sound = is_odd(modulus) && is_odd(exponent) && e >= BigUint::from(3_u8);
+    // No RSA key has an even modulus. WebCrypto of the runtime imports keys with these exponents only: 3, 17, 37, 65537.
+    let is_odd = modulus.last().is_some_and(|byte| byte & 1 == 1);
+    let is_sound = is_odd && matches!(*e.to_bytes_be(), [3 | 17 | 37] | [1, 0, 1]);
     if !is_sound || !(limits::RSA_BITS_MIN..=limits::RSA_BITS_MAX).contains(&n.bits()) {
         return None;
     }
