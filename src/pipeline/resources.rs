@@ -29,13 +29,13 @@ impl ResourceMetadata {
             return Ok(Vec::new());
         }
         let Some(url) = settings.public_url(policy)? else { return Ok(Vec::new()) };
-        let metadata = policy.resources.iter().zip(policy.resource_proofs()).map(|(resource, proofs)| {
+        let metadata = policy.resources.iter().zip(policy.resource_proofs()).map(|(resource, takes_proofs)| {
             for server in resource.authorization_servers.iter().flatten() {
                 let what =
                     || format!("resource {:?} has an authorization server at a plain http:// URL", resource.path);
                 settings.check_https(server, what, "its https:// URL into authorization_servers")?;
             }
-            Ok(Self { url: resource.metadata_url(&url), document: resource.metadata(&url, proofs).to_string() })
+            Ok(Self { url: resource.metadata_url(&url), document: resource.metadata(&url, takes_proofs).to_string() })
         });
         metadata.collect()
     }

@@ -92,12 +92,12 @@ impl<'a> Decider<'a> {
                 return Err((refusal, ": a push needs a service token of its issuer".to_owned()));
             }
             if let Endpoint::Metadata(resource) = endpoint {
-                let proofs = self.policy.resource_proofs().get(resource).copied().unwrap_or_default();
+                let takes_proofs = self.policy.resource_proofs().get(resource).copied().unwrap_or_default();
                 let resource = self.policy.resources.get(resource);
                 context.extend(
                     resource
                         .zip(self.policy.public_url.as_ref())
-                        .map(|(resource, url)| format!("{:#}", resource.metadata(url, proofs))),
+                        .map(|(resource, url)| format!("{:#}", resource.metadata(url, takes_proofs))),
                 );
             }
             // Settings such as `METRICS_TOKEN` are not known here.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     access::Access,
-    model::{Issuer, Policy, Proof, Resource, Route},
+    model::{Issuer, Policy, Resource, Route},
     named::find,
     providers,
     reserved::{METADATA_PATH, is_below},
@@ -24,18 +24,17 @@ impl Resource {
         [public_url, METADATA_PATH, self.suffix()].concat()
     }
 
-    /// Returns its metadata, without members that have no value (RFC 9728, section 3.2). `proofs` are the least and the
-    /// most that its routes ask of tokens.
-    pub fn metadata(&self, public_url: &str, (least, most): (Option<Proof>, Option<Proof>)) -> Value {
-        let algorithms = most.map(|_| PROOF_ALGORITHMS.map(Algorithm::name));
+    /// Returns its metadata, without members that have no value (RFC 9728, section 3.2). `takes_proofs` says whether one of
+    /// its routes does. None needs them always, because a token may be bound to a certificate instead, and whether
+    /// clients can show one is for the zone to say.
+    pub fn metadata(&self, public_url: &str, takes_proofs: bool) -> Value {
+        let algorithms = takes_proofs.then(|| PROOF_ALGORITHMS.map(Algorithm::name));
         let mut document = json!({
             "resource": self.url(public_url),
             "authorization_servers": self.authorization_servers,
             "scopes_supported": self.scopes_supported,
             "bearer_methods_supported": ["header"],
-            "tls_client_certificate_bound_access_tokens": most.map(|_| true),
             "dpop_signing_alg_values_supported": algorithms,
-            "dpop_bound_access_tokens_required": (least == Some(Proof::Required)).then_some(true),
             "resource_name": self.resource_name,
             "resource_documentation": self.resource_documentation,
         });
@@ -87,16 +86,10 @@ impl Policy {
         found
     }
 
-    /// Returns the least and the most that the routes of each resource ask of tokens.
-    pub fn resource_proofs(&self) -> Vec<(Option<Proof>, Option<Proof>)> {
-        if !self.has_proofs() {
-            return vec![(None, None); self.resources.len()];
-        }
-        let of_routes = |routes: Vec<(usize, &Route)>| {
-            let ranges = routes.into_iter().map(|(_, route)| self.proofs_of(route));
-            ranges.reduce(|one, other| (one.0.min(other.0), one.1.max(other.1))).unwrap_or_default()
-        };
-        self.protected_routes().into_iter().map(of_routes).collect()
+    /// Returns whether a route of each resource takes proofs.
+    pub fn resource_proofs(&self) -> Vec<bool> {
+        let takes_proofs = |(_, route): &(usize, &Route)| self.proofs_of(route).1.is_some();
+        self.protected_routes().iter().map(|routes| routes.iter().any(takes_proofs)).collect()
     }
 
     /// Returns the issuers of these routes whose tokens clients send in `Authorization`. A proxy gets the tokens of
