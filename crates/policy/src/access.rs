@@ -231,6 +231,24 @@ impl Access {
         }
     }
 
+    /// Returns whether the rule compares a claim with the request's host.
+    pub(crate) fn names_host(&self) -> bool {
+        match self {
+            Self::RequestClaim(rule) => rule.equals_host.is_some(),
+            Self::Any(rules) | Self::All(rules) => rules.iter().any(Self::names_host),
+            Self::Public
+            | Self::User
+            | Self::Roles(_)
+            | Self::Scopes(_)
+            | Self::Claim(_)
+            | Self::Owner(_)
+            | Self::Country(_)
+            | Self::Network(_)
+            | Self::MaxAge(_)
+            | Self::Acr(_) => false,
+        }
+    }
+
     /// Adds each scope that the rule names.
     pub(crate) fn add_scopes<'a>(&'a self, scopes: &mut Vec<&'a str>) {
         match self {

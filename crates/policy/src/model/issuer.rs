@@ -29,7 +29,7 @@ pub struct Issuer {
     /// Whether clients prove that its tokens are theirs. `"optional"`: a token that is bound to a key needs a proof (DPoP,
     /// RFC 9449), one that is bound to a certificate needs that certificate (RFC 8705). `"required"`: tokens that are
     /// not bound are refused, too. Without it, bound tokens are refused.
-    /// Needs `public_url`, and does not go with `token_header`.
+    /// Needs `public_url`, and does not go with `token_header`, nor with `equals_host` of a route.
     pub proof: Option<Proof>,
     /// Tenants whose tokens are accepted, if `issuer` is a template.
     #[serde(default)]

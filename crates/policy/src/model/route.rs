@@ -44,7 +44,7 @@ pub struct Route {
     /// may have a user of the same id.
     pub issuers: Option<Vec<String>>,
     /// Whether clients prove that their tokens are theirs: as `proof` of an issuer, for this route. The
-    /// stricter of both counts.
+    /// stricter of both counts. Does not go with `equals_host`.
     pub proof: Option<Proof>,
     /// Policy decision point that must permit each request as well. Not on public routes.
     pub authorizer: Option<String>,

@@ -325,8 +325,12 @@ impl<'a> Validator<'a> {
                  issuers, or leave it out"
             });
         }
-        let needs_proof = || policy.proofs_of(route).1 == Some(Proof::Required);
-        self.require(!route.token_cookie || !needs_proof(), at, || {
+        let (_, proof) = policy.proofs_of(route);
+        self.require(proof.is_none() || !route.access.names_host(), &at.key("access"), || {
+            "equals_host does not go with proof, of the route or of an issuer: proofs are for the host of public_url, which \
+             is no tenant's; compare with equals_path, or leave one of them out"
+        });
+        self.require(!route.token_cookie || proof != Some(Proof::Required), at, || {
             "token_cookie = true does not go with proof = \"required\", of the route or of an issuer: a bound token in a \
              cookie has no proof; leave one of them out"
         });
