@@ -39,6 +39,9 @@ impl Gateway {
         ports: &P,
     ) -> AnswerPlan {
         let rules = &route.response_headers;
+        let nonce = exchange.proof.filter(|proof| proof.has_old_nonce).and_then(|_| self.new_nonce(exchange));
+        // A nonce out of a cache would soon be an old one (RFC 9449, section 8.2).
+        let is_uncacheable = nonce.is_some();
         let rewrite = |name: &str| {
             let value = ports.header(reply, name)?;
             let references = References::new(url, exchange.head, route, upstream);
@@ -49,8 +52,8 @@ impl Gateway {
         let mut changes = HeaderChanges::removing(facts.header_names().filter(|name| {
             // The service's nonce would be for proofs that it checks itself.
             let is_own_nonce = *name == NONCE_HEADER && exchange.proof.is_some();
-            if is_private(name) || is_cors_header(name) || rules.covers(name) || *name == "x-request-id" || is_own_nonce
-            {
+            let is_own = *name == "x-request-id" || is_own_nonce || (is_uncacheable && *name == CACHE_CONTROL);
+            if is_private(name) || is_cors_header(name) || rules.covers(name) || is_own {
                 return true;
             }
             let public = if REFERENCE_HEADERS.contains(name) { rewrite(name) } else { None };
@@ -64,7 +67,9 @@ impl Gateway {
         if let Some(header) = exchange.token_header() {
             changes.append("vary", header);
         }
-        if exchange.has_hidden_credentials() {
+        if is_uncacheable {
+            changes.append(CACHE_CONTROL, "no-store");
+        } else if exchange.has_hidden_credentials() {
             let is_sent = facts.has_header(CACHE_CONTROL) && !rules.covers(CACHE_CONTROL);
             let sent = if is_sent { ports.header(reply, CACHE_CONTROL) } else { None };
             let mut set = rules.set.iter().filter(|(name, _)| is_same_header(name, CACHE_CONTROL));
@@ -76,7 +81,9 @@ impl Gateway {
         }
         // Only requests have values of claims.
         for (name, value) in rules.set.iter().filter_map(|(name, value)| Some((name, value.text()?))) {
-            changes.append(name, value);
+            if !is_uncacheable || !is_same_header(name, CACHE_CONTROL) {
+                changes.append(name, value);
+            }
         }
         for (name, value) in &replaced {
             changes.append(name, value);
@@ -84,10 +91,8 @@ impl Gateway {
         if route.nosniff && !rules.covers(CONTENT_TYPE_OPTIONS) && !facts.has_header(CONTENT_TYPE_OPTIONS) {
             changes.append(CONTENT_TYPE_OPTIONS, "nosniff");
         }
-        if exchange.proof.is_some_and(|proof| proof.has_old_nonce)
-            && let Some(nonce) = self.new_nonce(exchange)
-        {
-            changes.append(NONCE_HEADER, &nonce);
+        if let Some(nonce) = &nonce {
+            changes.append(NONCE_HEADER, nonce);
         }
         changes.append("x-request-id", &exchange.ids.request_id);
         let idle_timeout_ms = upstream.config.idle_timeout_ms;
