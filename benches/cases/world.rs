@@ -7,8 +7,8 @@ use std::cell::RefCell;
 use portcullis::pipeline::{
     BackgroundTask,
     ports::{
-        AssertionSigner, ClientTls, DecisionPoint, Document, Forwarded, Geolocation, KeySource, LogPart, LogText,
-        MetricsStore, Ports, ProofLog, Question, RateLimitCounter, RequestValidator, RevocationLog, Runtime,
+        AssertionSigner, ClientTls, DecisionPoint, Document, Forwarded, Geolocation, KeyOwner, KeySource, LogPart,
+        LogText, MetricsStore, Ports, ProofLog, Question, RateLimitCounter, RequestValidator, RevocationLog, Runtime,
         SignatureVerifier, SpanCollector, UpstreamClient,
     },
     wire::{AnswerFacts, Fault, Forward},
@@ -127,7 +127,7 @@ impl KeySource for World {
 impl SignatureVerifier for World {
     async fn check_signature(
         &self,
-        key: &Key,
+        (key, _): (&Key, KeyOwner),
         algorithm: Algorithm,
         signing_input: &[u8],
         signature: &[u8],

@@ -53,8 +53,9 @@ struct State {
 /// that none uses a replaced policy. Later reads run behind a request, which does not wait.
 pub(super) async fn gateway(env: &js::Env, context: Option<&js::Context>, poller: &Rc<PromisePoller>) -> Built {
     let Some(reread_ms) = REREAD_MS.with(|known| *known.get_or_init(|| reread_ms(env))) else {
-        return STATE
-            .with_borrow_mut(|state| state.in_use.get_or_insert_with(|| build(env, &js::built_in_policy())).clone());
+        return STATE.with_borrow_mut(|state| {
+            state.in_use.get_or_insert_with(|| build(env, &js::built_in_policy(), None)).clone()
+        });
     };
     let now = || UnixMillis(js::whole(poller.now()));
     let (begun, failures) = (now(), STATE.with_borrow(|state| state.failures));
@@ -105,15 +106,18 @@ fn reread_ms(env: &js::Env) -> Option<u64> {
     Some(set.unwrap_or(limits::POLICY_REREAD_S).clamp(least, most).saturating_mul(1000))
 }
 
-fn build(env: &js::Env, policy: &str) -> Built {
+fn build(env: &js::Env, policy: &str, before: Option<&Gateway>) -> Built {
     if prefers_rust(env) && !cfg!(feature = "rust-signatures") {
         return Err(Misconfiguration(
             "SIGNATURE_BACKEND is rust, and this worker was built without it; build it with RUST_SIGNATURES=true"
                 .to_owned(),
         ));
     }
-    let gateway = Gateway::new(policy, |name| env.text(name))?;
+    let mut gateway = Gateway::new(policy, |name| env.text(name))?;
     gateway.check_validators(js::validator_digest)?;
+    if let Some(before) = before {
+        gateway.keep_proofs_of(before);
+    }
     Ok(Rc::new(gateway))
 }
 
@@ -140,7 +144,9 @@ async fn reload(env: &js::Env, poller: &PromisePoller) -> Option<()> {
     let text = pushed.unwrap_or_else(js::built_in_policy);
     let version = Gateway::version_of(&text);
     let known = in_use.clone().filter(|gateway| gateway.version == version);
-    let (gateway, origin, newer_fault) = match known.map_or_else(|| build(env, &text), Ok) {
+    let before = in_use.clone();
+    let build = |text: &str| build(env, text, before.as_deref());
+    let (gateway, origin, newer_fault) = match known.map_or_else(|| build(&text), Ok) {
         Ok(gateway) => (Ok(gateway), origin, None),
         Err(Misconfiguration(fault)) => {
             log_error(&format!("policy {version} ({origin:?}) is not used: {fault}"));
@@ -150,10 +156,10 @@ async fn reload(env: &js::Env, poller: &PromisePoller) -> Option<()> {
                 built_in => {
                     // On failure it is not known whether a policy was pushed.
                     let previous = read_policy(env, poller, PREVIOUS).await?;
-                    match (previous.and_then(|text| build(env, &text).ok()), built_in) {
+                    match (previous.and_then(|text| build(&text).ok()), built_in) {
                         (Some(gateway), _) => (Ok(gateway), PolicyOrigin::PushedBefore),
                         (None, Some((origin, gateway))) => (Ok(gateway), origin),
-                        (None, None) => (build(env, &js::built_in_policy()), PolicyOrigin::BuiltIn),
+                        (None, None) => (build(&js::built_in_policy()), PolicyOrigin::BuiltIn),
                     }
                 }
             };

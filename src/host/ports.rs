@@ -13,8 +13,8 @@ use super::{console::log_error, js, metrics_object, poll_promise::PromisePoller,
 use crate::pipeline::{
     BackgroundTask, limits,
     ports::{
-        AssertionSigner, ClientTls, DecisionPoint, Document, Forwarded, Geolocation, KeySource, LogPart, LogText,
-        MetricsStore, Ports, ProofLog, Question, RateLimitCounter, RequestValidator, RevocationLog, Runtime,
+        AssertionSigner, ClientTls, DecisionPoint, Document, Forwarded, Geolocation, KeyOwner, KeySource, LogPart,
+        LogText, MetricsStore, Ports, ProofLog, Question, RateLimitCounter, RequestValidator, RevocationLog, Runtime,
         SignatureVerifier, SpanCollector, UpstreamClient,
     },
     wire::{self, AnswerFacts, DrainPlan, EarlyAnswerPlan, Fault, Forward},
@@ -40,8 +40,9 @@ const BACKEND_VARIABLE: &str = "SIGNATURE_BACKEND";
 thread_local! {
     /// Random bytes that were not used yet.
     static POOL: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-    /// Keys that were imported.
+    /// Keys that were imported, by owner.
     static IMPORTED: RefCell<Vec<ImportedKey>> = const { RefCell::new(Vec::new()) };
+    static IMPORTED_OF_CLIENTS: RefCell<Vec<ImportedKey>> = const { RefCell::new(Vec::new()) };
     /// Private keys that were imported, by their JWK.
     static SIGNING: RefCell<Vec<(String, JsValue)>> = const { RefCell::new(Vec::new()) };
     /// Whether signatures are checked in pure Rust. The variable does not change within an isolate.
@@ -120,15 +121,16 @@ impl WorkerPorts {
     }
 
     /// Returns the runtime's form of a key. Each isolate imports a key once.
-    async fn import_key(&self, key: &Key, algorithm: Algorithm) -> Result<JsValue, JsValue> {
+    async fn import_key(&self, (key, owner): (&Key, KeyOwner), algorithm: Algorithm) -> Result<JsValue, JsValue> {
+        let imported_keys = if owner == KeyOwner::Client { &IMPORTED_OF_CLIENTS } else { &IMPORTED };
         let is_same = |known: &&ImportedKey| known.algorithm == algorithm && known.thumbprint == key.thumbprint;
-        let known = IMPORTED.with_borrow(|keys| keys.iter().find(is_same).map(|known| known.value.clone()));
+        let known = imported_keys.with_borrow(|keys| keys.iter().find(is_same).map(|known| known.value.clone()));
         if let Some(value) = known {
             return Ok(value);
         }
         let imported = js::import_key(algorithm.name(), key.canonical_jwk(), "verify");
         let value = self.poller.wait(imported, limits::RUNTIME_MS).await?;
-        IMPORTED.with_borrow_mut(|keys| {
+        imported_keys.with_borrow_mut(|keys| {
             if keys.len() >= limits::IMPORTED_KEYS {
                 keys.clear();
             }
@@ -283,13 +285,13 @@ impl KeySource for WorkerPorts {
 impl SignatureVerifier for WorkerPorts {
     async fn check_signature(
         &self,
-        key: &Key,
+        key: (&Key, KeyOwner),
         algorithm: Algorithm,
         signing_input: &[u8],
         signature: &[u8],
     ) -> Result<SignatureOutcome, Fault> {
         if cfg!(feature = "rust-signatures") && prefers_rust(&self.event.env) {
-            return Ok(token::check_signature(&key.public, algorithm, signing_input, signature));
+            return Ok(token::check_signature(&key.0.public, algorithm, signing_input, signature));
         }
         // The runtime throws at an Ed25519 signature of another length. A bad signature must not look like
         // a fault of the runtime.

@@ -15,7 +15,7 @@ use sha2::Sha256;
 use super::{
     denial::Denial,
     limits,
-    ports::{AssertionSigner, Runtime},
+    ports::{AssertionSigner, KeyOwner, Runtime},
 };
 use portcullis_policy::Upstream;
 use portcullis_token::{
@@ -221,7 +221,7 @@ impl HeldKey {
         }
         let signature = ports.sign_assertion(&self.key, PROOF).await.map_err(|_| Denial::AssertionUnsigned)?;
         let public = &self.key.public;
-        let checked = ports.check_signature(public, public.algorithm, PROOF, &signature).await;
+        let checked = ports.check_signature((public, KeyOwner::Issuer), public.algorithm, PROOF, &signature).await;
         if checked.map_err(|_| Denial::AssertionUnsigned)? == SignatureOutcome::Invalid {
             let fault =
                 format!("the private part of assertion key {:?} is not that of its public part", self.key.kid());

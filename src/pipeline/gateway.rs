@@ -140,6 +140,13 @@ impl Gateway {
         })
     }
 
+    /// Remembers the proofs that the isolate's gateway before this one has accepted.
+    pub fn keep_proofs_of(&mut self, before: &Self) {
+        if let (Some(proofs), Some(before)) = (&mut self.proofs, &before.proofs) {
+            proofs.share_memory_of(before);
+        }
+    }
+
     /// Checks that the Worker has the validators of the documents that the policy was made with. `built` returns the
     /// digest of an upstream's.
     pub fn check_validators(&self, built: impl Fn(&str) -> Option<String>) -> Result<(), Misconfiguration> {

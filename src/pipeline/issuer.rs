@@ -16,7 +16,7 @@ use super::{
     limits,
     metrics::Metrics,
     permits::Permits,
-    ports::{BackgroundTask, KeySource, KeyTask, Runtime, SignatureVerifier},
+    ports::{BackgroundTask, KeyOwner, KeySource, KeyTask, Runtime, SignatureVerifier},
     settings::{Misconfiguration, Settings, is_plain_http},
     upstream::Upstream,
     wire::Fault,
@@ -136,7 +136,7 @@ impl Issuer {
             let query = KeyQuery { kid: unverified.unverified_kid(), algorithm, issuer: origin, tried: &tried };
             let (key, place) = self.key_for(&query, ports).await?;
             *source = Some(place);
-            let checked = ports.check_signature(&key, algorithm, input, signature).await;
+            let checked = ports.check_signature((&key, KeyOwner::Issuer), algorithm, input, signature).await;
             match checked.map_err(|_| Denial::BackendUnavailable)? {
                 SignatureOutcome::Invalid => tried.push(key),
                 SignatureOutcome::Valid => return Ok((key, SignatureOutcome::Valid)),

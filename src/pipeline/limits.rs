@@ -50,6 +50,12 @@ pub const PROOF_LOG_MS: u64 = 1_000;
 /// That is 700 requests with proofs in each second.
 pub const PROOFS: usize = 64 * 1024;
 
+/// Those of one account, so that it cannot fill the memory: 90 requests in each second.
+pub const PROOFS_OF_ACCOUNT: u16 = 8 * 1024;
+
+/// Accounts that are counted, by 16 bits of their hashes: 128 KiB. Others share a count.
+pub const PROOF_ACCOUNTS: usize = 1 << 16;
+
 /// Bytes that a cached token takes more if it is bound: the confirmation, and the key of its proofs.
 pub const TOKEN_CACHE_PROOF_BYTES: usize = 2 * 1024;
 
@@ -224,7 +230,7 @@ pub const UNDRAINED_BYTES: u64 = 64 * 1024;
 /// Bytes of an Ed25519 signature (RFC 8032, section 5.1.6).
 pub const ED25519_SIGNATURE_BYTES: usize = 64;
 
-/// Imported keys that an isolate caches: issuers have a few each.
+/// Imported keys that an isolate caches, of issuers and of clients: issuers have a few each.
 pub const IMPORTED_KEYS: usize = 256;
 
 /// Bytes of an answer whose length the runtime can state itself: the integers of JavaScript. A longer one is

@@ -47,12 +47,21 @@ pub trait KeySource: Runtime {
     async fn fetch_document(&self, url: &str) -> Result<Document, Fault>;
 }
 
+/// Whose key it is. Clients are many, so their keys must not displace others from a cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyOwner {
+    /// An issuer, or the gateway.
+    Issuer,
+    /// A client that makes proofs.
+    Client,
+}
+
 /// Signature checks.
 pub trait SignatureVerifier {
     /// Checks a signature. A [`Fault`] is one of the gateway, never of the token.
     async fn check_signature(
         &self,
-        key: &Key,
+        key: (&Key, KeyOwner),
         algorithm: Algorithm,
         signing_input: &[u8],
         signature: &[u8],

@@ -4,7 +4,7 @@
 //! by an isolate, which remembers those that it has accepted for as long as they are valid.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, RefCell, RefMut},
     collections::HashSet,
     mem,
     rc::Rc,
@@ -13,7 +13,7 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, Mac as _};
 use serde_json::{Value, json};
-use sha2::Sha256;
+use sha2::{Digest as _, Sha256};
 
 use super::{
     assertion::{SECRETS_FORM, parse_secrets},
@@ -22,7 +22,7 @@ use super::{
     denial::Denial,
     head::Head,
     limits,
-    ports::{ProofLog, Runtime, SignatureVerifier},
+    ports::{KeyOwner, ProofLog, Runtime, SignatureVerifier},
     settings::{Misconfiguration, Settings},
 };
 use portcullis_policy::{Policy, Proof as Wanted, Target};
@@ -40,7 +40,7 @@ pub(super) struct ProofVerifier {
     public_url: String,
     /// `algs` of challenges.
     algorithms: String,
-    used: RefCell<UsedProofs>,
+    used: Rc<RefCell<UsedProofs>>,
     /// The states behind the secrets of nonces. The first makes them; empty without nonces.
     nonce_keys: Vec<Hmac<Sha256>>,
 }
@@ -61,6 +61,14 @@ struct UsedProofs {
     since: UnixMillis,
     newer: HashSet<ProofId>,
     older: HashSet<ProofId>,
+    /// How many of the newer ones are of each account, by a part of its hash.
+    of_accounts: Vec<u16>,
+}
+
+impl UsedProofs {
+    fn has(&self, proof: &ProofId) -> bool {
+        self.older.contains(proof) || self.newer.contains(proof)
+    }
 }
 
 impl ProofVerifier {
@@ -79,11 +87,11 @@ impl ProofVerifier {
         let nonce_keys = secrets.iter().map(|(_, secret)| Hmac::new_from_slice(secret));
         let nonce_keys = nonce_keys.collect::<Result<_, _>>().map_err(|_| fault())?;
         let algorithms = PROOF_ALGORITHMS.map(|algorithm| algorithm.name()).join(" ");
-        Ok(Some(Box::new(Self { public_url, algorithms, used: RefCell::default(), nonce_keys })))
+        Ok(Some(Box::new(Self { public_url, algorithms, used: Rc::default(), nonce_keys })))
     }
 
     /// Verifies the proof of a request with the token `text`, which is bound to the key of thumbprint `key`. The caller
-    /// has to [`Self::note`] it.
+    /// has to [`Self::check_unused`] and [`Self::note`] it.
     pub(super) async fn verify(
         &self,
         (head, path): (&Head, &str),
@@ -102,7 +110,8 @@ impl ProofVerifier {
             Some(known) => known,
             None => Rc::clone(token.proof_key.borrow_mut().insert(Rc::new(proof.key()?))),
         };
-        let checked = ports.check_signature(&known, proof.algorithm(), proof.signing_input(), proof.signature()).await;
+        let (algorithm, input) = (proof.algorithm(), proof.signing_input());
+        let checked = ports.check_signature((&known, KeyOwner::Client), algorithm, input, proof.signature()).await;
         let outcome = checked.map_err(|_| Denial::BackendUnavailable)?;
         let (now, has_old_nonce) = (ports.now(), Cell::new(false));
         let is_nonce = |nonce: &str| {
@@ -130,24 +139,53 @@ impl ProofVerifier {
         self.nonce_keys.iter().any(|key| nonce_of(key, window) == nonce)
     }
 
-    /// Notes the use of a proof.
-    ///
-    /// # Errors
-    /// [`ProofError::Replayed`]. [`Denial::ProofsUnavailable`] if the memory is full: a proof that is forgotten
-    /// could be used again.
-    pub(super) fn note(&self, Proof { id: proof, .. }: Proof, now: UnixMillis) -> Result<(), Denial> {
-        let used = &mut *self.used.borrow_mut();
+    /// Remembers the proofs that another verifier has accepted, and will accept.
+    pub(super) fn share_memory_of(&mut self, other: &Self) {
+        self.used = Rc::clone(&other.used);
+    }
+
+    fn used_at(&self, now: UnixMillis) -> RefMut<'_, UsedProofs> {
+        let mut used = self.used.borrow_mut();
         if now.abs_diff(used.since) >= limits::PROOF_MEMORY_MS {
             used.older = mem::take(&mut used.newer);
+            used.of_accounts.clear();
             used.since = now;
         }
-        if used.older.contains(&proof) || used.newer.contains(&proof) {
+        used
+    }
+
+    /// Checks that a proof was not used before.
+    ///
+    /// # Errors
+    /// [`ProofError::Replayed`].
+    pub(super) fn check_unused(&self, proof: Proof, now: UnixMillis) -> Result<(), ProofError> {
+        if self.used_at(now).has(&proof.id) { Err(ProofError::Replayed) } else { Ok(()) }
+    }
+
+    /// Notes the use of a proof by an account: its issuer, and the user's id.
+    ///
+    /// # Errors
+    /// [`ProofError::Replayed`]: the same proof may have come twice at once. [`Denial::RateLimited`] beyond the account's
+    /// share of the memory. [`Denial::ProofsUnavailable`] if the memory is full: a proof that is forgotten could be used
+    /// again.
+    pub(super) fn note(&self, proof: Proof, (issuer, user): (&str, &str), now: UnixMillis) -> Result<(), Denial> {
+        let used = &mut *self.used_at(now);
+        if used.has(&proof.id) {
             return Err(ProofError::Replayed.into());
+        }
+        let hash = Sha256::digest([issuer, "\n", user].concat());
+        let index = hash.first_chunk().map_or(0, |bytes| u16::from_be_bytes(*bytes));
+        used.of_accounts.resize(limits::PROOF_ACCOUNTS, 0);
+        let count = used.of_accounts.get_mut(usize::from(index)).ok_or(Denial::ProofsUnavailable)?;
+        if *count >= limits::PROOFS_OF_ACCOUNT {
+            let left_ms = used.since.plus(limits::PROOF_MEMORY_MS).since(now);
+            return Err(Denial::RateLimited { retry_s: left_ms.div_ceil(1000).max(1) });
         }
         if used.newer.len() >= limits::PROOFS {
             return Err(Denial::ProofsUnavailable);
         }
-        used.newer.insert(proof);
+        *count = count.saturating_add(1);
+        used.newer.insert(proof.id);
         Ok(())
     }
 
@@ -232,16 +270,24 @@ mod tests {
         Proof { id, has_old_nonce: false }
     }
 
-    #[test]
-    fn a_full_memory_refuses_new_proofs_and_forgets_none() {
-        let verifier = ProofVerifier {
+    const BEGUN: UnixMillis = UnixMillis::from_secs(1_800_000_000);
+
+    fn verifier() -> ProofVerifier {
+        ProofVerifier {
             public_url: String::new(),
             algorithms: String::new(),
-            used: RefCell::default(),
+            used: Rc::default(),
             nonce_keys: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_full_memory_refuses_new_proofs_and_forgets_none() {
+        let verifier = verifier();
+        let note = |number: usize, passed_ms| {
+            let user = (number % 64).to_string();
+            verifier.note(proof(number), ("id", &user), BEGUN.plus(passed_ms))
         };
-        let begun = UnixMillis::from_secs(1_800_000_000);
-        let note = |number, passed_ms| verifier.note(proof(number), begun.plus(passed_ms));
         for number in 0..limits::PROOFS {
             assert_eq!(note(number, 0), Ok(()));
         }
@@ -251,5 +297,20 @@ mod tests {
         assert_eq!(note(limits::PROOFS, limits::PROOF_MEMORY_MS), Ok(()));
         assert_eq!(note(0, limits::PROOF_MEMORY_MS), Err(ProofError::Replayed.into()));
         assert_eq!(note(0, 2 * limits::PROOF_MEMORY_MS), Ok(()));
+    }
+
+    #[test]
+    fn an_account_has_a_share_of_the_memory() {
+        let verifier = verifier();
+        let note = |number, user, passed_ms| verifier.note(proof(number), ("id", user), BEGUN.plus(passed_ms));
+        let share = usize::from(limits::PROOFS_OF_ACCOUNT);
+        for number in 0..share {
+            assert_eq!(note(number, "ada", 0), Ok(()));
+        }
+        let retry_s = limits::PROOF_MEMORY_MS / 1000;
+        assert_eq!(note(share, "ada", 0), Err(Denial::RateLimited { retry_s }));
+        assert_eq!(note(share, "ada", limits::PROOF_MEMORY_MS - 1), Err(Denial::RateLimited { retry_s: 1 }));
+        assert_eq!(note(share, "eve", 0), Ok(()), "others have theirs");
+        assert_eq!(note(share + 1, "ada", limits::PROOF_MEMORY_MS), Ok(()));
     }
 }

@@ -138,13 +138,11 @@ impl Gateway {
             leeway_s: token.issuer.token.leeway_s,
         };
         authorize(route, &circumstances, &token.issuer.name, identity.into())?;
-        self.limiter.count(route, Caller::Permitted(identity), ports).await?;
+        // Before the limits: a replayed request must not use up the limits of its first sender.
         if let (Some(proofs), Some(proof)) = (&self.proofs, exchange.proof) {
-            proofs.note(proof, ports.now())?;
-            if route.revocation == RevocationCheck::Strict {
-                Box::pin(note_everywhere(proof, ports)).await?;
-            }
+            proofs.check_unused(proof, ports.now())?;
         }
+        self.limiter.count(route, Caller::Permitted(identity), ports).await?;
         if let Some(name) = &route.authorizer {
             let asked = (route, exchange.head.method.as_str(), path);
             let question = question(asked, &circumstances, &identity.issuer, identity.into());
@@ -153,6 +151,13 @@ impl Gateway {
             let unknown = Denial::AuthorizationUnavailable { retry_ms: 0, fault: "authorizer_unknown" };
             // Boxed, so that requests to other routes have no room for it.
             Box::pin(authorizer.ok_or(unknown)?.authorize(&question, &exchange.ids.request_id, ports)).await?;
+        }
+        // Only now: callers who are refused must not fill the memory.
+        if let (Some(proofs), Some(proof)) = (&self.proofs, exchange.proof) {
+            proofs.note(proof, (&identity.issuer, &identity.user_id), ports.now())?;
+            if route.revocation == RevocationCheck::Strict {
+                Box::pin(note_everywhere(proof, ports)).await?;
+            }
         }
         if asks_log {
             self.revocations.check_log(token.revocation_keys.as_ref(), ports).await?;

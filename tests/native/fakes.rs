@@ -11,8 +11,8 @@ use futures_executor::block_on;
 use portcullis::pipeline::{
     Answer, BackgroundTask, Gateway, Handled, Head, LogRecord, Misconfiguration, Outcome,
     ports::{
-        AssertionSigner, ClientTls, DecisionPoint, Document, Forwarded, Geolocation, KeySource, LogPart, LogText,
-        MetricsStore, Ports, ProofLog, Question, RateLimitCounter, RequestValidator, RevocationLog, Runtime,
+        AssertionSigner, ClientTls, DecisionPoint, Document, Forwarded, Geolocation, KeyOwner, KeySource, LogPart,
+        LogText, MetricsStore, Ports, ProofLog, Question, RateLimitCounter, RequestValidator, RevocationLog, Runtime,
         SignatureVerifier, SpanCollector, UpstreamClient,
     },
     wire::{AnswerFacts, Fault, Forward, HeaderChanges},
@@ -230,6 +230,8 @@ pub(crate) struct FakePorts {
     pub(crate) unbound: RefCell<Vec<String>>,
     /// Signature checks that were made.
     pub(crate) checks: Cell<usize>,
+    /// Those with keys of clients.
+    pub(crate) client_checks: Cell<usize>,
     pub(crate) log: RefCell<Log>,
     /// Requests by limit and key.
     pub(crate) counted: RefCell<HashMap<String, usize>>,
@@ -301,6 +303,7 @@ impl FakePorts {
             signer_fails: Cell::new(false),
             unbound: RefCell::default(),
             checks: Cell::new(0),
+            client_checks: Cell::new(0),
             log: RefCell::default(),
             counted: RefCell::default(),
             limit: Cell::new(usize::MAX),
@@ -476,12 +479,13 @@ impl KeySource for FakePorts {
 impl SignatureVerifier for FakePorts {
     async fn check_signature(
         &self,
-        key: &Key,
+        (key, owner): (&Key, KeyOwner),
         algorithm: Algorithm,
         signing_input: &[u8],
         signature: &[u8],
     ) -> Result<SignatureOutcome, Fault> {
         self.checks.set(self.checks.get() + 1);
+        self.client_checks.set(self.client_checks.get() + usize::from(owner == KeyOwner::Client));
         if self.backend_fails.get() {
             return Err(Fault::Unreachable);
         }

@@ -117,6 +117,7 @@ fn a_bound_token_is_accepted_with_its_proof() {
             assert_eq!(verdict(&send(&gateway, &ports, path, &token, &proof)), OK, "{path} {issuer}");
         }
         assert_eq!(ports.checks.get(), 3, "one check of the token, and one of each proof");
+        assert_eq!(ports.client_checks.get(), 2, "keys of proofs are not cached with those of issuers");
     }
 }
 
@@ -305,6 +306,73 @@ fn a_proof_is_accepted_once() {
     }
 }
 
+/// [`policy`] with a route that has a limit by user and an authorizer.
+fn limited_policy() -> String {
+    let more = "[limits.few]\nby = \"user\"\n[authorizers.pdp]\nurl = \"https://pdp.example\"\n[[routes]]\npath = \"/limited\"\n\
+                methods = [\"GET\"]\nupstream = \"app\"\naccess = \"user\"\nissuers = [\"id\"]\nlimits = [\"few\"]\n\
+                authorizer = \"pdp\"\n";
+    policy() + more
+}
+
+#[test]
+fn a_replayed_request_does_not_count_against_its_first_senders_limit() {
+    let (gateway, ports, token) = (gateway_of(&limited_policy()), FakePorts::new(), bound("id", 1));
+    ports.limit.set(2);
+    let with_id = |jti: &str| proof_of(CLIENT, &token, "/limited", (&json!({}), &json!({ "jti": jti })));
+    assert_eq!(verdict(&send(&gateway, &ports, "/limited", &token, &with_id("1"))), OK);
+    for _ in 0..3 {
+        assert_eq!(verdict(&send(&gateway, &ports, "/limited", &token, &with_id("1"))), (401, "proof_replayed"));
+    }
+    assert_eq!(verdict(&send(&gateway, &ports, "/limited", &token, &with_id("2"))), OK);
+    assert_eq!(verdict(&send(&gateway, &ports, "/limited", &token, &with_id("3"))), (429, "rate_limited"));
+    assert_eq!(ports.questions.borrow().len(), 2);
+}
+
+#[test]
+fn proofs_of_refused_requests_take_no_memory() {
+    let (gateway, ports, token) = (gateway_of(&limited_policy()), FakePorts::new(), bound("id", 1));
+    *ports.decision.borrow_mut() = Ok((200, r#"{"decision":false}"#.to_owned()));
+    let refused = send(&gateway, &ports, "/limited", &token, &proof(&token, "/limited"));
+    assert_eq!(verdict(&refused), (403, "authorization_denied"));
+    assert_eq!(status_of(&gateway, &ports)["remembered"], json!(0));
+}
+
+#[test]
+fn a_new_policy_keeps_the_proofs_of_the_one_before() {
+    let (before, ports, token) = (gateway(), FakePorts::new(), bound("id", 1));
+    let first = proof(&token, "/id");
+    assert_eq!(verdict(&send(&before, &ports, "/id", &token, &first)), OK);
+    let mut gateway = gateway_of(&limited_policy());
+    gateway.keep_proofs_of(&before);
+    assert_eq!(verdict(&send(&gateway, &ports, "/id", &token, &first)), (401, "proof_replayed"));
+    // Requests that began before are still answered by the one before.
+    let second = proof_of(CLIENT, &token, "/id", (&json!({}), &json!({ "jti": "2" })));
+    assert_eq!(verdict(&send(&before, &ports, "/id", &token, &second)), OK);
+    assert_eq!(verdict(&send(&gateway, &ports, "/id", &token, &second)), (401, "proof_replayed"));
+}
+
+fn status_of(gateway: &Gateway, ports: &FakePorts) -> Value {
+    let status: Value = serde_json::from_str(&answer(&ports.send_as_operator(gateway, "/status")).body).unwrap();
+    status["proofs"].clone()
+}
+
+#[test]
+fn a_key_that_the_runtime_cannot_import_is_refused() {
+    let n = format!("u{}", "A".repeat(340) + "Q");
+    for (e, expected) in [
+        ("AQAB", "proof_signature_invalid"),
+        ("Aw", "proof_signature_invalid"),
+        ("BQ", "proof_key_invalid"),
+        ("AQAD", "proof_key_invalid"),
+    ] {
+        let key = json!({ "kty": "RSA", "n": n, "e": e });
+        let jkt = sha256(&format!(r#"{{"e":"{e}","kty":"RSA","n":"{n}"}}"#));
+        let token = token_with("id", 1, &json!({ "cnf": { "jkt": jkt } }));
+        let proof = proof_of(CLIENT, &token, "/id", (&json!({ "alg": "RS256", "jwk": key }), &json!({})));
+        assert_eq!(verdict(&send(&gateway(), &FakePorts::new(), "/id", &token, &proof)), (401, expected), "{e}");
+    }
+}
+
 #[test]
 fn a_proof_is_accepted_once_by_all_isolates_on_strict_routes() {
     let (ports, token) = (FakePorts::new(), bound("id", 1));
@@ -366,6 +434,35 @@ fn nonces_are_given_out_and_rotate() {
     // Of another proof error, there is no new nonce.
     let other = proof_of(21, &token, "/id", (&json!({}), &json!({})));
     assert_eq!(new_nonce(&send(&gateway, &ports, "/id", &token, &other)), None);
+}
+
+#[test]
+fn an_answer_with_a_nonce_is_not_cached() {
+    let set = policy().replacen("cors = \"app\"\n", "response_headers = { set = { Cache-Control = \"public\" } }\n", 1);
+    for policy in [policy(), set] {
+        let (gateway, ports, token) = (configured(&policy, nonce_settings).unwrap(), FakePorts::new(), bound("id", 1));
+        let cached = [("cache-control", "public, max-age=60"), ("dpop-nonce", "theirs")];
+        *ports.answer_headers.borrow_mut() = cached.to_vec();
+        let refused = send(&gateway, &ports, "/id", &token, &proof(&token, "/id"));
+        assert_eq!(header(answer(&refused), "cache-control"), Some("no-store"));
+        let nonce = header(answer(&refused), "dpop-nonce").unwrap();
+        let changes = |jti: &str| {
+            let claims = json!({ "nonce": nonce, "jti": jti });
+            let proof = proof_of(CLIENT, &token, "/id", (&json!({}), &claims));
+            let Outcome::Forwarded { plan, .. } = send(&gateway, &ports, "/id", &token, &proof).outcome else {
+                panic!("{jti}")
+            };
+            let (removed, added) = parse_changes(&plan.changes);
+            let values = added.iter().filter(|(name, _)| name.eq_ignore_ascii_case("cache-control"));
+            let values: Vec<String> = values.map(|(_, value)| (*value).to_owned()).collect();
+            (removed.contains(&"cache-control"), values)
+        };
+        let is_set = policy.contains("Cache-Control");
+        let own = if is_set { vec!["public".to_owned()] } else { Vec::new() };
+        assert_eq!(changes("1"), (is_set, own));
+        ports.advance(NONCE_MS);
+        assert_eq!(changes("2"), (true, vec!["no-store".to_owned()]));
+    }
 }
 
 #[test]
@@ -434,15 +531,18 @@ fn the_metadata_of_a_resource_says_what_its_clients_prove() {
         policy()
     );
     let (gateway, ports) = (gateway_of(&policy), FakePorts::new());
-    for (path, required, algorithms) in [
-        ("/bank", json!(true), json!(["ES256", "EdDSA", "RS256", "PS256"])),
-        ("/id", Value::Null, json!(["ES256", "EdDSA", "RS256", "PS256"])),
-        ("/plain", Value::Null, Value::Null),
+    for (path, algorithms) in [
+        ("/bank", json!(["ES256", "EdDSA", "RS256", "PS256"])),
+        ("/id", json!(["ES256", "EdDSA", "RS256", "PS256"])),
+        ("/plain", Value::Null),
     ] {
         let seen = ports.send(&gateway, "GET", &format!("/.well-known/oauth-protected-resource{path}"), &[]);
         let document: Value = serde_json::from_str(&answer(&seen).body).unwrap();
-        assert_eq!(document["dpop_bound_access_tokens_required"], required, "{path}");
         assert_eq!(document["dpop_signing_alg_values_supported"], algorithms, "{path}");
+        // Tokens of certificates are accepted without a proof, from clients of a zone with mTLS.
+        for member in ["dpop_bound_access_tokens_required", "tls_client_certificate_bound_access_tokens"] {
+            assert!(document.get(member).is_none(), "{path} {member}");
+        }
     }
 }
 
@@ -592,6 +692,19 @@ fn each_mistake_is_refused() {
             "proof needs a token",
         ),
         (
+            "tenants by host on a route with proof",
+            "access = \"user\"\nissuers = [\"plain\"]\nproof".to_owned(),
+            "access = { all = [\"user\", { claim = \"t\", equals_host = \"{t}.example.com\" }] }\n\
+             issuers = [\"plain\"]\nproof",
+            "equals_host does not go with proof",
+        ),
+        (
+            "tenants by host with tokens of an issuer with proof",
+            "access = \"user\"\nissuers = [\"bank\"]".to_owned(),
+            "access = { claim = \"t\", equals_host = \"{t}.example.com\" }\nissuers = [\"bank\"]",
+            "equals_host does not go with proof",
+        ),
+        (
             "a cookie of bound tokens",
             "path = \"/bank\"".to_owned(),
             "token_cookie = true\npath = \"/bank\"",
@@ -622,8 +735,7 @@ token_header = \"X-Plain\"",
 fn status_and_the_policy_tool_know_proofs() {
     let (gateway, ports, token) = (gateway(), FakePorts::new(), bound("id", 1));
     assert_eq!(verdict(&send(&gateway, &ports, "/id", &token, &proof(&token, "/id"))), OK);
-    let status: Value = serde_json::from_str(&answer(&ports.send_as_operator(&gateway, "/status")).body).unwrap();
-    assert_eq!(status["proofs"], json!({ "remembered": 1, "nonces": false }));
+    assert_eq!(status_of(&gateway, &ports), json!({ "remembered": 1, "nonces": false }));
 
     let policy = json!({ "name": "p", "text": policy() });
     let run = |request: Value| -> Value { serde_json::from_str(&portcullis_cli::run(&request.to_string())).unwrap() };
