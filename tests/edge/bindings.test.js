@@ -78,6 +78,7 @@ methods = ["GET", "POST"]
 upstream = "shop"
 access = "user"
 strip_prefix = "/shop"
+variants = { allow = "a breaker of its own has the same service" }
 websocket = true
 max_body_bytes = 4000000
 

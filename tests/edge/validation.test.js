@@ -58,6 +58,7 @@ methods = ["GET", "POST"]
 upstream = "users"
 access = "public"
 validate = true
+variants = { allow = "the test compares it with a route without validation" }
 replace_prefix = { from = "/shop", to = "/v1" }
 
 [[routes]]

@@ -12,7 +12,7 @@ fn with_routes(routes: &[(&str, &str, &str)]) -> String {
     let before = before.replace("jwks_url", "revocable = true\njwks_url");
     let mut text = before.replace(
         "[upstreams.shop]",
-        "[authorizers.pdp]\nurl = \"https://pdp.example.com\"\n\n[limits.login]\nby = \"ip\"\n\n[upstreams.other]\nurl = \"https://other.example.com\"\n\n[upstreams.twin]\nurl = \"https://shop.example.com\"\n\n[upstreams.shop]",
+        "[authorizers.pdp]\nurl = \"https://pdp.example.com\"\n\n[limits.login]\nby = \"ip\"\n\n[upstreams.other]\nurl = \"https://other.example.com\"\n\n[upstreams.twin]\nurl = \"https://shop.example.com\"\n\n[upstreams.bound]\nbinding = \"BOUND\"\n\n[upstreams.documented]\nurl = \"https://documented.example.com\"\nopenapi = \"shop.yaml\"\n\n[upstreams.shop]",
     );
     for (path, methods, rest) in routes {
         let upstream = if rest.contains("upstream") { "" } else { "upstream = \"shop\"" };
@@ -381,6 +381,54 @@ fn a_rule_that_a_variant_of_its_path_bypasses_is_reported() {
             ],
             Some("/app/Admin matches the looser route"),
         ),
+        (
+            "validation by the service's document",
+            vec![
+                ("/app/{*rest}", GET, "access = \"user\"\nupstream = \"documented\""),
+                ("/app/orders", GET, "access = \"user\"\nupstream = \"documented\"\nvalidate = true"),
+            ],
+            Some("/app/Orders"),
+        ),
+        (
+            "validation of both",
+            vec![
+                ("/app/{*rest}", GET, "access = \"user\"\nupstream = \"documented\"\nvalidate = true"),
+                ("/app/orders", GET, "access = \"user\"\nupstream = \"documented\"\nvalidate = true"),
+            ],
+            None,
+        ),
+        (
+            "validation of the wider route alone",
+            vec![
+                ("/app/{*rest}", GET, "access = \"user\"\nupstream = \"documented\"\nvalidate = true"),
+                ("/app/orders", GET, "access = \"user\"\nupstream = \"documented\""),
+            ],
+            None,
+        ),
+        (
+            "validation of one route below a prefix",
+            vec![
+                ("/shop/orders/{id}", GET, "access = \"user\"\nupstream = \"documented\"\nstrip_prefix = \"/shop\""),
+                ("/orders/{id}", GET, "access = \"user\"\nupstream = \"documented\"\nvalidate = true"),
+            ],
+            Some("/shop/orders/~0 reaches the same path"),
+        ),
+        (
+            "a service behind a binding",
+            vec![
+                ("/app/{*rest}", GET, "access = \"user\"\nupstream = \"bound\""),
+                ("/app/admin", GET, "access = { roles = [\"admin\"] }\nupstream = \"bound\""),
+            ],
+            Some("/app/Admin, /app/admin/ match the looser route \"/app/{*rest}\""),
+        ),
+        (
+            "a prefix before a service behind a binding",
+            vec![
+                ("/shop/{*rest}", GET, "access = \"user\"\nupstream = \"bound\"\nstrip_prefix = \"/shop\""),
+                ("/admin", GET, "access = { roles = [\"admin\"] }\nupstream = \"bound\""),
+            ],
+            Some("/shop/admin"),
+        ),
         ("no overlap", vec![("/a/{id}/x", GET, USER), ("/a/all", GET, ADMIN)], None),
         ("refused", vec![user, ("/app/admin", GET, "access = { roles = [\"admin\"] }\nvariants = \"refuse\"")], None),
         ("allowed", vec![user, ("/app/admin", GET, ALLOWED)], None),
@@ -479,6 +527,30 @@ fn two_upstreams_are_one_service_however_its_url_is_written() {
         let twin = format!("[upstreams.twin]\nurl = \"{url}\"");
         let text = policy.replace("[upstreams.twin]\nurl = \"https://shop.example.com\"", &twin);
         assert_eq!(check(&text).is_err(), is_same, "{url}");
+    }
+}
+
+#[test]
+fn two_upstreams_with_one_binding_are_one_service_whatever_their_urls() {
+    let routes =
+        [("/app/{*rest}", "[\"GET\"]", "access = \"user\"\nupstream = \"twin\""), ("/app/admin", "[\"GET\"]", ADMIN)];
+    let policy = with_routes(&routes);
+    for (shop, twin, is_same) in [
+        ("binding = \"SHOP\"", "binding = \"SHOP\"", true),
+        ("binding = \"SHOP\"", "binding = \"SHOP\"\nurl = \"https://twin.example.com\"", true),
+        (
+            "binding = \"SHOP\"\ntargets = [{ url = \"http://a.internal\" }]",
+            "binding = \"SHOP\"\nurl = \"http://b.internal\"",
+            true,
+        ),
+        ("url = \"https://shop.example.com\"", "binding = \"SHOP\"\nurl = \"https://shop.example.com\"", true),
+        ("binding = \"SHOP\"", "binding = \"shop\"", false),
+        ("binding = \"SHOP\"", "url = \"https://shop.example.com\"", false),
+    ] {
+        let text = policy
+            .replace("[upstreams.twin]\nurl = \"https://shop.example.com\"", &format!("[upstreams.twin]\n{twin}"))
+            .replace("[upstreams.shop]\nurl = \"https://shop.example.com\"", &format!("[upstreams.shop]\n{shop}"));
+        assert_eq!(check(&text).is_err(), is_same, "{shop}, {twin}");
     }
 }
 

@@ -41,11 +41,12 @@ pub(super) fn find_bypasses(policy: &Policy, table: &Table) -> Vec<(usize, Strin
 struct Search<'a> {
     policy: &'a Policy,
     table: &'a Table,
-    /// Hosts and ports by the upstream's name.
-    urls: HashMap<&'a str, Vec<String>>,
+    /// Where the service is, by the upstream's name: hosts and ports, and its binding. Upstreams with one binding are one
+    /// service, whatever their URLs.
+    places: HashMap<&'a str, Vec<String>>,
     families: Vec<Family<'a>>,
     /// The families at each of these.
-    by_url: HashMap<String, Patterns>,
+    by_place: HashMap<String, Patterns>,
     has_encoded_paths: bool,
     /// Steps that are left.
     steps: Cell<u32>,
@@ -121,12 +122,15 @@ impl Patterns {
 
 impl<'a> Search<'a> {
     fn new(policy: &'a Policy, table: &'a Table) -> Self {
-        let urls = policy.upstreams.iter().map(|upstream| {
-            let places = upstream.url.iter().chain(upstream.targets.iter().map(|target| &target.url));
-            (upstream.name.as_str(), places.map(|url| place(url)).collect())
+        let places = policy.upstreams.iter().map(|upstream| {
+            let urls = upstream.url.iter().chain(upstream.targets.iter().map(|target| &target.url));
+            let mut places: Vec<String> = urls.map(|url| place(url)).collect();
+            // No host and port: those end with a number.
+            places.extend(upstream.binding.as_ref().map(|binding| ["binding:", binding].concat()));
+            (upstream.name.as_str(), places)
         });
-        let urls: HashMap<&str, Vec<String>> = urls.collect();
-        let (mut families, mut by_url): (Vec<Family<'_>>, HashMap<_, Patterns>) = (Vec::new(), HashMap::new());
+        let places: HashMap<&str, Vec<String>> = places.collect();
+        let (mut families, mut by_place): (Vec<Family<'_>>, HashMap<_, Patterns>) = (Vec::new(), HashMap::new());
         let mut known: HashMap<String, usize> = HashMap::new();
         for (index, route) in policy.routes.iter().enumerate() {
             let pattern = upstream_pattern(route);
@@ -136,20 +140,24 @@ impl<'a> Search<'a> {
                 family.routes.push((index, route));
                 continue;
             }
-            for url in urls.get(route.upstream.as_str()).into_iter().flatten() {
-                by_url.entry(url.clone()).or_default().insert(&pattern, at);
+            for place in places.get(route.upstream.as_str()).into_iter().flatten() {
+                by_place.entry(place.clone()).or_default().insert(&pattern, at);
             }
             families.push(Family { pattern, rule: route, routes: vec![(index, route)] });
         }
         let has_encoded_paths = policy.routes.iter().any(|route| route.encoded_path == EncodedPath::Forward);
-        Self { policy, table, urls, families, by_url, has_encoded_paths, steps: Cell::new(limits::SEARCH_STEPS) }
+        Self { policy, table, places, families, by_place, has_encoded_paths, steps: Cell::new(limits::SEARCH_STEPS) }
     }
 
     fn bypasses_of(&self, index: usize, strict: &'a Route) -> impl Iterator<Item = (usize, String)> {
         let forms = forms(upstream_pattern(strict), self.has_encoded_paths);
         let mut families = Vec::new();
-        let patterns =
-            self.urls.get(strict.upstream.as_str()).into_iter().flatten().filter_map(|url| self.by_url.get(url));
+        let patterns = self
+            .places
+            .get(strict.upstream.as_str())
+            .into_iter()
+            .flatten()
+            .filter_map(|place| self.by_place.get(place));
         for patterns in patterns {
             forms.iter().for_each(|form| patterns.find(form, &mut families, &self.steps));
         }
@@ -216,8 +224,9 @@ impl<'a> Search<'a> {
         self.table.find(method, &target).ok().filter(|found| found.route == wanted)
     }
 
-    /// Returns whether `strict` permits every caller that `looser` permits, with the same rate limits and
-    /// revocation checks. Routes with an authorizer never count as equal, because its decisions are about a route.
+    /// Returns whether `strict` permits every caller that `looser` permits, with the same rate limits,
+    /// revocation checks and validation. Routes with an authorizer never count as equal, because its decisions are about
+    /// a route.
     fn is_as_strict(&self, looser: &Route, strict: &Route, is_same_owner: impl Fn(&str, &str) -> bool) -> bool {
         let accepts_issuers_of = |taken: &Vec<String>| match &looser.issuers {
             Some(names) => names.iter().all(|name| taken.contains(name)),
@@ -232,6 +241,7 @@ impl<'a> Search<'a> {
         };
         (looser.revocation == RevocationCheck::Strict || strict.revocation == RevocationCheck::Copy)
             && looser.proof >= strict.proof
+            && (looser.validate || !strict.validate)
             // It would be asked about another route.
             && strict.authorizer.is_none()
             && strict.limits.iter().all(|limit| looser.limits.contains(limit))
@@ -391,9 +401,11 @@ fn other_case(segment: &str) -> String {
 
 /// Returns which requests a route permits, apart from their paths, as a key for comparison.
 fn rule_of(route: &Route) -> String {
-    let Route { upstream, access, methods, issuers, authorizer, limits, revocation, proof, encoded_path, .. } = route;
+    let Route {
+        upstream, access, methods, issuers, authorizer, limits, revocation, proof, validate, encoded_path, ..
+    } = route;
     let access = with_positions(access, &route.path);
-    format!("{:?}", (upstream, access, methods, issuers, authorizer, limits, revocation, proof, encoded_path))
+    format!("{:?}", (upstream, access, methods, issuers, authorizer, limits, revocation, proof, validate, encoded_path))
 }
 
 /// Returns a rule with the position of each parameter that it names, from the end of the path, for its name.
