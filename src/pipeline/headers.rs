@@ -15,7 +15,8 @@ type Headers<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
 /// Headers that the gateway adds at most, with the assertion and without the policy's own.
 const ADDED: usize = 16;
 
-/// The cookies and the headers of a policy that hold tokens for the gateway alone.
+/// The cookies and the headers of clients that a policy keeps from services: those that hold tokens for the gateway alone,
+/// and headers that services get claims in.
 pub(super) struct TokenPlaces {
     /// The cookie in which browsers may send their token.
     token_cookie: Option<String>,
@@ -26,7 +27,7 @@ pub(super) struct TokenPlaces {
 impl TokenPlaces {
     pub(super) fn new(policy: &Policy) -> Self {
         let token_cookie = policy.token_cookie_name().map(str::to_owned);
-        Self { token_cookie, cookies: policy.private_cookies(), headers: policy.token_headers() }
+        Self { token_cookie, cookies: policy.private_cookies(), headers: policy.private_headers() }
     }
 }
 
@@ -45,13 +46,13 @@ pub(super) fn compose<'a>(
     let named = head.header("connection");
     let names = |named: &str, name: &str| named.split(',').any(|listed| listed.trim().eq_ignore_ascii_case(name));
     let is_named = |name: &str| named.is_some_and(|named| names(named, name));
-    let is_token_header = |name: &str| places.headers.iter().any(|header| is_same_header(header, name));
+    let is_kept = |name: &str| places.headers.iter().any(|header| is_same_header(header, name));
     let mut headers = Headers::with_capacity(head.headers.len().saturating_add(ADDED));
     for (name, sent) in &head.headers {
         if is_private(name)
             || is_replaced(name)
             || is_named(name)
-            || is_token_header(name)
+            || is_kept(name)
             || route.request_headers.covers(name)
             // It is used up. Where none is checked, as at a login, it is the service's.
             || (exchange.proof.is_some() && name == "dpop")

@@ -191,6 +191,65 @@ fn a_header_has_the_value_of_a_claim_or_is_removed() {
 }
 
 #[test]
+fn no_route_lets_a_client_choose_a_header_that_another_gets_from_a_claim() {
+    let text = policy()
+        + "[[routes]]\npath = \"/{*rest}\"\nmethods = [\"GET\"]\nupstream = \"app\"\naccess = \"user\"\n\
+           [[routes]]\npath = \"/text\"\nmethods = [\"GET\"]\nupstream = \"app\"\naccess = \"user\"\n\
+           request_headers = { set = { x-tenant = \"fixed\" } }\n";
+    let (gateway, ports) = setup(&text);
+    let bearer = format!("Bearer {}", token(&json!({ "tenant": "shop" })));
+    for (path, expected) in
+        [("/open", None), ("/any/thing", None), ("/plain", None), ("/iss", None), ("/text", Some("fixed"))]
+    {
+        for name in ["x-tenant", "x_tenant", "x.tenant", "x-org", "x_org"] {
+            let headers = [(name, "forged"), ("x-other", "kept"), ("authorization", bearer.as_str())];
+            // A public route looks at no token.
+            let headers = if path == "/open" { &headers[..2] } else { &headers[..] };
+            assert_eq!(verdict(&ports.send(&gateway, "GET", path, headers)), (200, "ok"), "{path}");
+            assert_eq!(last_header(&ports, "x-tenant").as_deref(), expected, "{path}");
+            assert_eq!(last_header(&ports, "x-other").as_deref(), Some("kept"), "{path}");
+            let forwarded = ports.forwarded.borrow();
+            let headers = &forwarded.last().unwrap().headers;
+            assert!(!headers.iter().any(|(_, value)| value == "forged"), "{path}: {name}");
+        }
+    }
+}
+
+#[test]
+fn a_header_from_a_claim_needs_the_issuers_that_choose_it() {
+    let of_issuers = |second: &str, route: &str| {
+        policy()
+            .replace("[upstreams.plain]", &format!("{second}[upstreams.plain]"))
+            .replace("request_headers = { set = { x-tenant", &format!("{route}request_headers = {{ set = {{ x-tenant"))
+    };
+    let second = issuer_table("eve", 2, "");
+    assert_eq!(check(&of_issuers("", "")).err(), None);
+    assert_eq!(check(&of_issuers(&second, "issuers = [\"id\"]\n")).err(), None);
+    let mistakes = check(&of_issuers(&second, "")).unwrap_err();
+    assert_eq!(mistakes.len(), 1, "{mistakes:?}");
+    let expected =
+        "route \"/app\": it takes tokens of every issuer and tenant (eve, id), so each of them chooses these claims";
+    assert!(mistakes[0].message.starts_with(expected), "{mistakes:?}");
+}
+
+#[test]
+fn a_bounded_number_of_headers_gets_claims() {
+    let with_headers = |count: usize| {
+        let routes = (0..count).map(|number| {
+            format!(
+                "[[routes]]\npath = \"/h{number}\"\nmethods = [\"GET\"]\nupstream = \"app\"\naccess = \"user\"\n\
+                 request_headers = {{ set = {{ x-h{number} = {{ claim = \"a\" }}, x-shared = {{ claim = \"b\" }} }} }}\n"
+            )
+        });
+        check(&[policy(), routes.collect()].concat())
+    };
+    // With `x-tenant`, `X-Org` and `x-shared`.
+    assert_eq!(with_headers(97).err(), None);
+    let mistakes = with_headers(98).unwrap_err();
+    assert!(mistakes[0].message.contains("more than 100 different headers"), "{mistakes:?}");
+}
+
+#[test]
 fn each_mistake_is_refused() {
     let with_option = |upstream: &str, route: &str| {
         format!(

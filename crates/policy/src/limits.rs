@@ -53,6 +53,10 @@ pub const TENANTS: usize = 1_000;
 /// Headers in which tokens arrive, of all issuers together: each request is searched for them.
 pub const TOKEN_HEADERS: usize = 16;
 
+/// Headers in which tokens arrive or services get claims, of the whole policy: every request's headers are compared with
+/// each of them.
+pub const PRIVATE_HEADERS: usize = 100;
+
 /// Keys in a policy, of all issuers together. Checking one takes up to 0.5 ms, twice at the start of each isolate.
 pub const POLICY_KEYS: usize = 256;
 

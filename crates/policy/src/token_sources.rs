@@ -1,9 +1,10 @@
-//! Where tokens arrive: the headers and cookies that hold them.
+//! Where tokens arrive: the headers and cookies that hold them, and the headers that services get claims in.
 
 use std::rc::Rc;
 
 use crate::{
     access::Access,
+    limits,
     model::{Issuer, Policy, Route},
     named::find,
     reserved::cookie_of,
@@ -20,9 +21,17 @@ pub struct TokenSources {
 }
 
 impl Policy {
-    /// Returns the token headers of all issuers, each once. They are never forwarded.
-    pub fn token_headers(&self) -> Vec<String> {
-        distinct(self.issuers.iter().filter_map(|issuer| issuer.token_header.as_deref()))
+    /// Returns the headers of clients that are never forwarded, each once: the token headers of all issuers, and those
+    /// that a route writes from a claim. A service takes the client's own for a claim on each of its routes.
+    pub fn private_headers(&self) -> Vec<String> {
+        let of_tokens = self.issuers.iter().filter_map(|issuer| issuer.token_header.as_deref());
+        distinct(of_tokens.chain(self.claim_headers()))
+    }
+
+    /// Returns the headers that routes write from claims, with repetitions.
+    fn claim_headers(&self) -> impl Iterator<Item = &str> {
+        let set = self.routes.iter().flat_map(|route| &route.request_headers.set);
+        set.filter(|(_, value)| value.claim().is_some()).map(|(name, _)| name.as_str())
     }
 
     /// Returns the cookies that hold tokens for the gateway, each once. They are never forwarded.
@@ -59,9 +68,14 @@ impl TokenSources {
     }
 }
 
-/// Returns each name once, in order. There are few.
+/// Returns each name once, in order, and none beyond the bound, to which policies are checked.
 fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
     let mut found = Vec::new();
-    names.for_each(|name| sorted::insert(&mut found, name.to_owned()));
+    for name in names {
+        if found.len() > limits::PRIVATE_HEADERS {
+            break;
+        }
+        sorted::insert(&mut found, name.to_owned());
+    }
     found
 }

@@ -57,6 +57,10 @@ impl<'a> Validator<'a> {
             self.route(&at, route);
         }
         self.subject = None;
+        let most = limits::PRIVATE_HEADERS;
+        self.require(self.policy.private_headers().len() <= most, &table, || {
+            format!("more than {most} different headers get claims or hold tokens; let some share one")
+        });
         // Costs the most, and says nothing of value about routes that are wrong anyway.
         if !self.violations.is_empty() {
             return;
@@ -281,13 +285,17 @@ impl<'a> Validator<'a> {
         }
         // A tenant decides about roles and ids for itself, as an issuer does.
         let several = || known.iter().map(|issuer| issuer.tenants.len().max(1)).sum::<usize>() > 1;
-        let is_open = route.issuers.is_none() && route.access.names_rights() && several();
-        self.require(!is_open, &at.key("access"), || {
+        let names_rights = route.access.names_rights();
+        let sets_claims = || {
+            route.access != Access::Public && route.request_headers.set.values().any(|value| value.claim().is_some())
+        };
+        let is_open = route.issuers.is_none() && (names_rights || sets_claims()) && several();
+        self.require(!is_open, &at.key(if names_rights { "access" } else { "request_headers" }), || {
             let names: Vec<&str> = known.iter().map(|issuer| issuer.name.as_str()).collect();
             format!(
-                "it takes tokens of every issuer and tenant ({}), so each of them decides who has these rights; name \
-                 those that may: issuers = [{:?}]",
+                "it takes tokens of every issuer and tenant ({}), so each of them {}; name those that may: issuers = [{:?}]",
                 listed(&names),
+                if names_rights { "decides who has these rights" } else { "chooses these claims" },
                 names.first().unwrap_or(&"")
             )
         });
