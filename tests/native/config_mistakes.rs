@@ -257,6 +257,24 @@ fn each_mistake_is_reported_with_its_line_and_its_fix() {
             6,
             "leave claims.user_id out",
         ),
+        (
+            "logout of sessions by another claim",
+            swap("jwks_url", "logout = { audience = [\"a\"] }\nclaims = { session = \"session_id\" }\njwks_url"),
+            5,
+            "logout names them by `sid`, and the tokens of this issuer, or of its provider, by another claims.session",
+        ),
+        (
+            "logout of a preset's sessions by another claim",
+            swap("jwks_url", "provider = \"supabase\"\nlogout = { audience = [\"a\"] }\njwks_url"),
+            6,
+            "leave claims.session out",
+        ),
+        (
+            "events of sessions by a claim within another",
+            swap("jwks_url", "events = { audience = [\"a\"] }\nclaims = { session = [\"sid\", \"id\"] }\njwks_url"),
+            5,
+            "leave claims.session out, or events",
+        ),
         ("logout without a list", swap("jwks_url", "logout = true\njwks_url"), 5, "expected struct Logout"),
         ("owner of nothing", swap("\"user\"", "{ owner = \"user\" }"), 14, "not a parameter"),
         (

@@ -147,13 +147,15 @@ impl<'a> Validator<'a> {
                      an issuer for each tenant"
                 )
             });
-            let user_id = providers::expanded(issuer).claims.user_id;
-            self.require(user_id.is_none_or(|path| path == ["sub"]), &at, || {
-                format!(
-                    "{key} names users by `sub`, and the tokens of this issuer by another claim; leave claims.user_id \
-                     out, or {key}"
-                )
-            });
+            let claims = providers::expanded(issuer).claims;
+            for (option, path, name) in [("user_id", claims.user_id, "sub"), ("session", claims.session, "sid")] {
+                self.require(path.is_none_or(|path| path == [name]), &at, || {
+                    format!(
+                        "{key} names them by `{name}`, and the tokens of this issuer, or of its provider, by another \
+                         claims.{option}; leave claims.{option} out, or {key}"
+                    )
+                });
+            }
         }
         if let Some(name) = issuer.events.as_ref().and_then(|events| events.issuer.as_ref()) {
             let (at, is_plain) = (at.key("events"), !name.is_empty() && is_template(name, false));
