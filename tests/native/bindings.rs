@@ -98,6 +98,10 @@ fn each_mistake_is_refused() {
         ("binding = \"SHOP\"\nurl = \"http://a.example/path\"", "scheme and host alone"),
         ("binding = \"SHOP\"\nurl = \"http://user:pass@a.example\"", "scheme and host alone"),
         ("url = \"http://a.internal\"", "sends tokens over plain HTTP"),
+        (
+            "binding = \"SHOP\"\ntargets = [{ url = \"https://a.example\" }, { url = \"http://a.example\" }]",
+            "sends tokens over plain HTTP to a public host",
+        ),
     ] {
         let mistakes = check(&policy(upstream)).unwrap_err();
         assert!(mistakes.iter().any(|mistake| mistake.message.contains(expected)), "{upstream}: {mistakes:?}");
@@ -109,10 +113,51 @@ fn each_mistake_is_refused() {
     let mistakes = check(&keys).unwrap_err();
     assert!(mistakes[0].message.contains("its upstream has a binding"), "{mistakes:?}");
     // A URL of the deployment is checked, too.
-    let fault = configured(&policy("binding = \"SHOP\""), |name| {
-        if name == "UPSTREAM_APP_URL" { Some("http://a.internal/path".to_owned()) } else { setting(name) }
-    });
-    assert!(fault.unwrap_err().0.starts_with("UPSTREAM_APP_URL "));
+    for url in ["http://a.internal/path", "http://a.example", "https://a.example,http://b.example"] {
+        let fault = configured(&policy("binding = \"SHOP\""), |name| {
+            if name == "UPSTREAM_APP_URL" { Some(url.to_owned()) } else { setting(name) }
+        });
+        assert!(fault.unwrap_err().0.starts_with("UPSTREAM_APP_URL "), "{url}");
+    }
+}
+
+#[test]
+fn plain_http_through_a_binding_is_for_hosts_without_a_public_name() {
+    for (host, is_private) in [
+        ("10.0.0.7", true),
+        ("172.31.255.255:8080", true),
+        ("192.168.1.1/", true),
+        ("127.0.0.1:80", true),
+        ("[::1]:8080", true),
+        ("[fd00::7]", true),
+        ("[::ffff:10.0.0.7]", true),
+        ("orders", true),
+        ("localhost:3000", true),
+        ("orders.corp.internal", true),
+        ("ORDERS.Corp.INTERNAL.:8080/", true),
+        ("printer.local", true),
+        ("orders.example.com", false),
+        ("orders.example.com.", false),
+        ("internal.example.com", false),
+        ("orders.notinternal", false),
+        ("local.example", false),
+        ("10.0.0.7.example.com", false),
+        ("8.8.8.8", false),
+        ("172.32.0.1", false),
+        ("192.169.0.1", false),
+        ("0.0.0.0", false),
+        ("[2606:4700::1111]", false),
+        ("[::ffff:8.8.8.8]", false),
+        ("[::]", false),
+    ] {
+        let url = format!("binding = \"SHOP\"\nurl = \"http://{host}\"");
+        let fault = check(&policy(&url)).err().map(|mistakes| mistakes[0].message.clone());
+        match is_private {
+            true => assert_eq!(fault, None, "{host}"),
+            false => assert!(fault.is_some_and(|fault| fault.contains("to a public host")), "{host}"),
+        }
+        assert_eq!(check(&policy(&url.replace("http:", "https:"))).err(), None, "{host}");
+    }
 }
 
 #[test]

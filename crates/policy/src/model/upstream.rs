@@ -16,7 +16,8 @@ pub struct Upstream {
     /// Name; also the audience of assertions and part of the secret's name.
     #[serde(skip)]
     pub name: String,
-    /// Scheme, host and port. `http://` is for loopback on a development machine, and for `binding`.
+    /// Scheme, host and port. `http://` is for loopback on a development machine and, with
+    /// `binding`, for private addresses, names of one label, `.internal` and `.local`.
     pub url: Option<String>,
     /// Binding in wrangler.toml through which requests are sent, for a service without a public address: another Worker
     /// (`services`), a VPC service, or an mTLS certificate. The last two need a `url`, which names the host. Write
