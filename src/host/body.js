@@ -313,14 +313,16 @@ export function readBody(request, maxBytes, timeoutMs) {
 
 /**
  * Reads a body completely, and keeps it for `heldBody`. Returns its SHA-256, or null if it has more than `maxBytes`.
+ * The rest of a longer body can be drained.
  * @param {Request} request
  * @param {number} maxBytes
  * @param {number} timeoutMs
  */
 export async function digestBody(request, maxBytes, timeoutMs) {
-  const bytes = held.get(request) ?? (await readBody(request, maxBytes, timeoutMs));
-  if (bytes === null) return null;
-  held.set(request, bytes);
+  const absent = request.body === null ? new Uint8Array() : undefined;
+  const bytes = held.get(request) ?? absent ?? (await readToKeep(request, maxBytes, timeoutMs));
+  if (bytes === "over_limit") return null;
+  if (typeof bytes === "string") throw new DOMException(bytes, bytes === "late" ? "TimeoutError" : "NetworkError");
   return crypto.subtle.digest("SHA-256", bytes);
 }
 

@@ -3,6 +3,7 @@
 
 import assert from "node:assert/strict";
 import { createHash, generateKeyPairSync } from "node:crypto";
+import { Readable } from "node:stream";
 import { before, describe, test } from "node:test";
 
 import { SignJWT, createRemoteJWKSet, jwtVerify } from "jose";
@@ -170,6 +171,12 @@ describe("an assertion with a public key", () => {
     for (const headers of [{}, { "transfer-encoding": "chunked" }]) {
       const answer = await post("b".repeat(65_537), headers);
       assert.deepEqual([answer.status, answer.json().code], [413, "body_too_large"]);
+    }
+    // Of a longer one, the client reads the answer while the gateway discards the rest.
+    for (const size of [1, 4]) {
+      const parts = Array.from({ length: size * 16 }, () => "b".repeat(65_536));
+      const answer = await post(Readable.from(parts));
+      assert.deepEqual([answer.status, answer.json().code], [413, "body_too_large"], `${size} MiB in chunks`);
     }
     assert.equal(auth.requests.length, before, "nothing was forwarded");
   });
