@@ -194,6 +194,8 @@ fn an_event_revokes_its_session_or_its_user() {
         |name: &str| json!({ "events": { format!("https://schemas.openid.net/secevent/risc/event-type/{name}"): {} } });
     let all = &["first", "second", "without a session"][..];
     let subject = |subject: Value| json!({ "sub_id": subject });
+    let of_both = subject(json!({ "format": "complex", "session": opaque("s1"), "user": iss_sub("ada") }));
+    let both = |event: &Value| with(event.clone(), &of_both);
     for (changes, refused) in [
         (json!({}), all),
         (subject(opaque("ada")), all),
@@ -229,6 +231,16 @@ fn an_event_revokes_its_session_or_its_user() {
         (risc("account-disabled"), all),
         (risc("sessions-revoked"), all),
         (risc("account-enabled"), &[]),
+        // They are about the account, also with the session in which that was noticed.
+        (both(&risc("account-disabled")), all),
+        (both(&risc("account-purged")), all),
+        (both(&risc("credential-compromise")), all),
+        (both(&risc("sessions-revoked")), all),
+        (both(&of_type("credential-change", json!({}))), &["first", "without a session"]),
+        (
+            with(both(&risc("account-disabled")), &subject(json!({ "format": "complex", "session": opaque("s1") }))),
+            &["first"],
+        ),
         (
             json!({ "events": { "https://schemas.openid.net/secevent/ssf/event-type/verification": { "state": "x" } } }),
             &[],

@@ -177,6 +177,9 @@ const LOGOUT: &str = "http://schemas.openid.net/event/backchannel-logout";
 /// What the names of the events of the Shared Signals Framework begin with.
 const SHARED_SIGNALS: &str = "https://schemas.openid.net/secevent/";
 
+/// The same for events about accounts (RISC 1.0).
+const RISC: &str = "https://schemas.openid.net/secevent/risc/";
+
 /// Selects the algorithm and checks `typ`. A logout token may have none.
 pub(crate) fn select_algorithm(header: &Header, policy: &EventPolicy) -> Result<Algorithm, TokenError> {
     let algorithm = header.algorithm(&policy.token)?;
@@ -275,7 +278,11 @@ impl Filed<'_> {
                 (Some(_), Some(_)) | (None, None) => return Err(EventFault::Subject.into()),
             };
             match names_of(subject, &self.policy.subject_issuer)? {
-                Some(names) => self.file(&names),
+                // Events of RISC are about all of a user's tokens, also if their subject names a session.
+                Some(names) => {
+                    let are_alternatives = names.are_alternatives || name.starts_with(RISC);
+                    self.file(&Names { are_alternatives, ..names });
+                }
                 None => self.result = Some(EventResult::Unsupported),
             }
         }
