@@ -17,6 +17,7 @@ use super::{
     permits::Lease,
     ports::{BackgroundTask, KeyTask, Ports},
     status::HINT,
+    upstream::Upstream,
     wire::Fault,
 };
 use portcullis_policy::{Endpoint, Refusal};
@@ -110,13 +111,17 @@ impl Gateway {
     }
 
     /// The public keys of assertions, for everyone (RFC 7517, section 5). A set without a key would only replace a good one
-    /// in caches, so it is refused.
+    /// in caches, so it is refused. One that lacks the keys of an upstream is not kept there.
     fn answer_assertion_keys(&self, request_id: &str) -> Result<Answer, Denial> {
         let fault = || "no upstream has a key for its assertions that can be published".to_owned();
         let set = self.assertion_jwks.as_ref().ok_or_else(|| Denial::Misconfigured { fault: fault() })?;
+        let lacks_keys = |upstream: &Upstream| {
+            upstream.config.assertion.algorithm.asymmetric().is_some() && upstream.assertion_fault().is_some()
+        };
+        let is_partial = self.upstreams.iter().any(lacks_keys);
         let headers = vec![
             ("content-type", "application/jwk-set+json".to_owned()),
-            ("cache-control", format!("public, max-age={JWKS_AGE_S}")),
+            ("cache-control", if is_partial { "no-store".to_owned() } else { format!("public, max-age={JWKS_AGE_S}") }),
             ("x-content-type-options", "nosniff".to_owned()),
             ("x-request-id", request_id.to_owned()),
         ];

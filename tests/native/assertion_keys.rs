@@ -299,6 +299,12 @@ fn one_id_never_means_two_keys() {
     assert_eq!(verdict(&ports.send(&crossed, "GET", "/app", &[])), (200, "ok"));
     let seen = ports.send(&crossed, "GET", "/other", &[]);
     assert_eq!(verdict(&seen), (503, "gateway_misconfigured"));
+    // Caches would keep a set without the second key beyond the repair.
+    for (gateway, expected) in [(&own, "public, max-age=300"), (&shared, "public, max-age=300"), (&crossed, "no-store")]
+    {
+        let seen = ports.send(gateway, "GET", PLACE, &[]);
+        assert_eq!(header(answer(&seen), "cache-control"), Some(expected));
+    }
 }
 
 #[test]
