@@ -147,6 +147,11 @@ impl UnverifiedProof<'_> {
         &self.thumbprint
     }
 
+    /// When it says that it was made (`iat`).
+    pub fn unverified_issued_at(&self) -> Option<UnixMillis> {
+        self.claims.member("iat").and_then(date)
+    }
+
     /// The algorithm for the signature check.
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm

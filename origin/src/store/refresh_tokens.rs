@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use portcullis_token::limits::PROOF_AHEAD_MS;
 use sqlx::{AnyConnection, Row as _, any::AnyRow};
 use uuid::Uuid;
 
@@ -59,6 +60,9 @@ pub enum RefreshOutcome {
     /// The session's tokens are bound to a key that was not proved. The token is not spent: a thief without the key
     /// cannot end the session.
     WrongKey,
+    /// The token was spent before, and the proof of the session's key may be one of an earlier refresh. Only the holder of
+    /// the key makes a newer one, so a request that was captured and is sent again does not end the session.
+    OldProof,
     /// The token is unknown or expired, its session is revoked or has reached its longest lifetime,
     /// or an older version that stored no successor spent the token a moment ago.
     Rejected,
@@ -88,9 +92,19 @@ struct Presented {
     issued_at: i64,
     issued_until: i64,
     proof_key: Option<String>,
+    /// When the session was last refreshed, by the clock of the process that did it.
+    refreshed_at: i64,
 }
 
 impl Presented {
+    /// Returns whether a proof of the session's key may be one that was sent with an earlier refresh of the session. The
+    /// last refresh may have been repeated for a while, and the client's clock may be ahead.
+    fn may_be_replay(&self, proved_at: Option<i64>, session_limits: SessionLimits) -> bool {
+        let last_repeat = self.refreshed_at.saturating_add(session_limits.reuse_ms);
+        let newest = last_repeat.saturating_add_unsigned(PROOF_AHEAD_MS);
+        self.proof_key.is_some() && proved_at.is_none_or(|at| at <= newest)
+    }
+
     /// Returns whether the token was spent a short enough time ago to be presented again.
     fn is_repeat(&self, session_limits: SessionLimits) -> bool {
         let reuse_ms = session_limits.reuse_ms;
@@ -111,14 +125,16 @@ impl Sessions {
     /// Of concurrent requests with the same token exactly one rotates it, because the account's lock
     /// is taken before the token is read. The others get the same successor if they arrived within
     /// [`SessionLimits::reuse_ms`] of the rotation, regardless of how long they waited for the lock.
-    /// A later use is a reuse and revokes the session. `proven` is the thumbprint of the client's key.
+    /// A later use is a reuse and revokes the session. `proven` is the thumbprint of the client's key, and when the client
+    /// has proved to hold it, in milliseconds since 1970 by the client's clock.
     pub async fn refresh(
         &self,
-        (hash, proven): (TokenHash, Option<&str>),
+        (hash, proven): (TokenHash, Option<(&str, i64)>),
         successor: &Successor<'_>,
         session_limits: SessionLimits,
         clock: &Clock,
     ) -> Result<RefreshOutcome, sqlx::Error> {
+        let (proven, proved_at) = proven.unzip();
         // Two hosts may record when a token was presented and when it was spent, so both times are
         // read from the clock that the hosts share.
         let column = self.0.clock_column();
@@ -133,7 +149,8 @@ impl Sessions {
         let mut transaction = self.0.begin(&[Lock::Account(id(&owner, "account_id")?)]).await?;
         let now = clock.now();
         let text = format!(
-            "SELECT t.session_id, t.expires_at, t.spent_at, t.successor, s.revoked_at, s.created_at, s.account_id, s.proof_key, \
+            "SELECT t.session_id, t.expires_at, t.spent_at, t.successor, s.revoked_at, s.created_at, s.last_used_at, \
+               s.account_id, s.proof_key, \
                a.revoked_until, a.issued_until, \
                {column} AS spends_at \
              FROM refresh_tokens t JOIN sessions s ON s.id = t.session_id \
@@ -169,6 +186,7 @@ impl Sessions {
             // An older version spent the token and stored no successor. A client that repeats its
             // request right after an upgrade is rejected and keeps its session.
             (Some(_), _) if is_repeat => Ok(RefreshOutcome::Rejected),
+            (Some(_), _) if token.may_be_replay(proved_at, session_limits) => Ok(RefreshOutcome::OldProof),
             (Some(_), _) => {
                 // Two parties have the token, and one of them stole it: the session ends.
                 revocation::revoke_session(&mut transaction, token.session, now).await?;
@@ -215,6 +233,7 @@ fn presented(
         issued_at: revocation::issued_at(now, row.try_get("revoked_until")?),
         issued_until: row.try_get("issued_until")?,
         proof_key: row.try_get("proof_key")?,
+        refreshed_at: row.try_get("last_used_at")?,
     }))
 }
 

@@ -107,9 +107,10 @@ pub(super) async fn login(
     State(auth): State<Auth>,
     client: http::Client,
     audit: AuditContext,
-    ProvenKey(proof_key): ProvenKey,
+    ProvenKey(proven): ProvenKey,
     Json(body): Json<Login>,
 ) -> Result<Answer<Tokens>, ApiError> {
+    let proof_key = proven.map(|(thumbprint, _)| thumbprint);
     let mut check = Check::default();
     check.required("email", body.email.is_some());
     check.required("password", body.password.is_some());
@@ -211,7 +212,8 @@ pub(super) async fn refresh(
     let (successor, hash) = refresh_tokens::fresh()?;
     let sealed = presented.seal(&successor)?;
     let next = Successor { hash, sealed: &sealed };
-    let shown = (presented.hash(), proven.as_deref());
+    let (proven, proved_at) = proven.unzip();
+    let shown = (presented.hash(), proven.as_deref().zip(proved_at));
     // Of a session that is not bound, the access token is bound all the same if the client wants it.
     match auth.sessions.refresh(shown, &next, auth.session_limits, &auth.clock).await? {
         RefreshOutcome::Rotated { account, session, issued_at, proof_key } => {
@@ -233,7 +235,7 @@ pub(super) async fn refresh(
             Err(REVOKED)
         }
         RefreshOutcome::ClockBehind => Err(CLOCK_BEHIND),
-        RefreshOutcome::WrongKey => Err(INVALID_PROOF),
+        RefreshOutcome::WrongKey | RefreshOutcome::OldProof => Err(INVALID_PROOF),
         RefreshOutcome::Rejected => Err(ApiError::invalid_token()),
     }
 }

@@ -50,7 +50,9 @@ pub(super) async fn validate_token(
     headers: HeaderMap,
 ) -> Result<Answer<Valid>, ApiError> {
     let account = live_account(&auth, &user).await?;
-    let text = http::credentials(&headers, "bearer").ok_or(ApiError::credentials_missing())?;
+    // The gateway has checked the proof of a bound token.
+    let text = http::credentials(&headers, "bearer").or_else(|| http::credentials(&headers, "dpop"));
+    let text = text.ok_or(ApiError::credentials_missing())?;
     let claims: AccessClaims = signing::verify(&auth.keyring.public(), ACCESS_TYPE, text, auth.clock.now())
         .map_err(|_| ApiError::invalid_token())?;
     // The token must be the one that the gateway verified.

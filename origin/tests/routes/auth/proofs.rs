@@ -2,14 +2,20 @@
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use reqwest::Method;
+use portcullis_origin::limits;
+use reqwest::{Method, header};
 use serde_json::{Value, json};
 
-use crate::support::{App, PASSWORD, Reply, Service, claims};
+use crate::support::{App, PASSWORD, Person, Reply, Service, claims};
 
 const URL: &str = "https://api.example.com";
 const LOGIN: &str = "/api/v1/auth/login";
 const REFRESH: &str = "/api/v1/auth/refresh";
+
+const REUSE_MS: i64 = limits::REFRESH_REUSE_S * 1000;
+
+/// How far ahead a proof may be.
+const AHEAD_MS: i64 = 30_000;
 
 /// A client's key.
 struct Key(Ed25519KeyPair);
@@ -86,10 +92,65 @@ async fn a_client_with_a_proof_gets_bound_tokens_for_the_whole_session() {
         assert_eq!(binding(&renewed), ("DPoP".to_owned(), json!(key.thumbprint())));
     }
     // Also a spent one ends no session without the key.
-    app.clock.pass(portcullis_origin::limits::REFRESH_REUSE_S * 1000);
+    app.clock.pass(REUSE_MS + AHEAD_MS + 1000);
     assert_eq!(post(&app, REFRESH, stolen.clone(), &[]).await.status, 400);
     let reused = post(&app, REFRESH, stolen, &[&key.proof(&app, ("POST", &at), 0)]).await;
     assert_eq!((reused.status, reused.code().as_str()), (401, "token_revoked"));
+}
+
+#[tokio::test]
+async fn a_captured_refresh_ends_no_session() {
+    let app = start().await;
+    app.register("ada@example.com").await;
+    let (key, at) = (Key::new(1), format!("{URL}{REFRESH}"));
+    // The client's clock is right, late, and ahead.
+    for age_s in [0, 40, -30] {
+        let proof = |url: &str| key.proof(&app, ("POST", url), age_s);
+        let session = post(&app, LOGIN, login(), &[&proof(&format!("{URL}{LOGIN}"))]).await;
+        let token_of = |reply: &Reply| json!({ "refresh_token": reply.json()["refresh_token"] });
+        let (spent, captured) = (token_of(&session), proof(&at));
+        let renewed = post(&app, REFRESH, spent.clone(), &[&captured]).await;
+        // Repeated because the answer was lost, and captured again.
+        app.clock.pass(REUSE_MS - 1000);
+        let repeated = proof(&at);
+        assert_eq!(post(&app, REFRESH, spent.clone(), &[&repeated]).await.status, 200);
+        app.clock.pass(1000);
+        // A later refresh, whose proof is combined with the token of the first.
+        let later = proof(&at);
+        let renewed = post(&app, REFRESH, token_of(&renewed), &[&later]).await;
+        assert_eq!(renewed.status, 200, "{}", renewed.text);
+        for captured in [captured, repeated, later] {
+            let replayed = post(&app, REFRESH, spent.clone(), &[&captured]).await;
+            assert_eq!((replayed.status, replayed.code().as_str()), (400, "invalid_dpop_proof"), "{age_s}");
+        }
+        app.clock.pass(REUSE_MS);
+        let renewed = post(&app, REFRESH, token_of(&renewed), &[&proof(&at)]).await;
+        assert_eq!(renewed.status, 200, "the session goes on: {}", renewed.text);
+    }
+}
+
+#[tokio::test]
+async fn a_bound_token_can_be_validated() {
+    let app = start().await;
+    app.register("ada@example.com").await;
+    let key = Key::new(1);
+    let session = post(&app, LOGIN, login(), &[&key.proof(&app, ("POST", &format!("{URL}{LOGIN}")), 0)]).await;
+    let (person, validate) = (Person::from_login(&session), "/api/v1/auth/validate-token");
+    for (authorization, expected) in [
+        (format!("DPoP {}", person.access), 200),
+        (format!("dpop {}", person.access), 200),
+        (format!("DPoP {}x", person.access), 401),
+        ("DPoP ".to_owned(), 401),
+        (format!("Basic {}", person.access), 401),
+    ] {
+        for method in [Method::GET, Method::POST] {
+            // As the gateway forwards it after it has checked the proof.
+            let headers = [(header::AUTHORIZATION, authorization.parse().unwrap())];
+            let request = app.forwarded(Service::Auth, method, validate, Some(&person), None);
+            let reply = app.send_raw(request.headers(headers.into_iter().collect())).await;
+            assert_eq!(reply.status, expected, "{authorization}: {}", reply.text);
+        }
+    }
 }
 
 #[tokio::test]
