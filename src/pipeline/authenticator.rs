@@ -5,6 +5,7 @@ use std::{
     cell::{Cell, RefCell},
     hash::{BuildHasherDefault, Hasher},
     rc::Rc,
+    slice,
 };
 
 use serde_json::{Value, json};
@@ -137,8 +138,9 @@ impl Authenticator {
         // claim of a rule is kept with the names of its path; the pair counts as two names.
         let names = identity.roles.iter().chain(&identity.scopes).map(|_| 0);
         let claims = identity.claims.iter().flat_map(|(path, value)| {
-            let value = value.as_str().map_or(0, str::len);
-            path.iter().map(String::len).chain([value, limits::TOKEN_CACHE_NAME_BYTES])
+            let values = value.as_array().map_or(slice::from_ref(value), Vec::as_slice);
+            let texts = values.iter().map(|value| value.as_str().map_or(0, str::len));
+            path.iter().map(String::len).chain(texts).chain([limits::TOKEN_CACHE_NAME_BYTES])
         });
         let proof_bytes = identity.confirmation.as_ref().map_or(0, |_| limits::TOKEN_CACHE_PROOF_BYTES);
         // A claim for services is in an opening as well, in base64.

@@ -4,6 +4,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    net::IpAddr,
     rc::Rc,
 };
 
@@ -23,6 +24,9 @@ use super::{
 };
 use portcullis_policy::check_url;
 use portcullis_token::StrictObject;
+
+/// Milliseconds in `Retry-After` without a decision.
+const RETRY_MS: u64 = limits::UPSTREAM_RETRY_S * 1000;
 
 /// One authorizer as this isolate knows it.
 pub(super) struct Authorizer {
@@ -83,22 +87,24 @@ impl Authorizer {
         &self.config.name
     }
 
-    /// Asks a question about a request, or finds the decision about the same question.
+    /// Asks a question about a request of a client, or finds the decision about the same question. Without a question
+    /// there is no decision.
     ///
     /// # Errors
     /// [`Denial::AuthorizationDenied`], or [`Denial::AuthorizationUnavailable`] without a decision.
     pub(super) async fn authorize(
         &self,
-        question: &str,
+        (question, client): (Option<&str>, Option<IpAddr>),
         request_id: &str,
         ports: &impl DecisionPoint,
     ) -> Result<(), Denial> {
-        let digest = <[u8; 32]>::from(Sha256::digest(question));
+        let digest = question.map(|question| <[u8; 32]>::from(Sha256::digest(question)));
         let now = ports.now();
-        let known = self.decisions.borrow().find(&digest, now).copied();
-        let decision = match known {
-            Some(decision) => Ok(decision),
-            None => self.ask(question, request_id, ports).await,
+        let known = digest.and_then(|digest| self.decisions.borrow().find(&digest, now).copied());
+        let decision = match (known, question) {
+            (Some(decision), _) => Ok(decision),
+            (None, Some(question)) => self.ask((question, client), request_id, ports).await,
+            (None, None) => Err(("authorizer_claims", RETRY_MS)),
         };
         let result = match (&decision, known) {
             (Ok(_), Some(_)) => "cached",
@@ -110,7 +116,9 @@ impl Authorizer {
         self.metrics.count(format_args!("gateway_authorizer_total{{authorizer=\"{name}\",result=\"{result}\"}}"));
         match decision {
             Ok(decision) => {
-                if known.is_none() && self.config.cache_s > 0 {
+                if let (None, Some(digest)) = (known, digest)
+                    && self.config.cache_s > 0
+                {
                     // From before the question, so that a decision is never older than that.
                     let lease = Lease { since: now, lasts_ms: self.config.cache_s.saturating_mul(1000) };
                     self.decisions.borrow_mut().insert(digest, decision, 1, lease);
@@ -124,14 +132,13 @@ impl Authorizer {
     /// Asks for a decision. The error is a code, and the milliseconds after which to try again.
     async fn ask(
         &self,
-        question: &str,
+        (question, client): (&str, Option<IpAddr>),
         request_id: &str,
         ports: &impl DecisionPoint,
     ) -> Result<bool, (&'static str, u64)> {
-        const RETRY_MS: u64 = limits::UPSTREAM_RETRY_S * 1000;
         let timeout_ms = self.config.timeout_ms;
         let lease = Lease { since: ports.now(), lasts_ms: timeout_ms.saturating_add(limits::WAITER_LOST_MS) };
-        let _permit = self.permits.acquire(lease, None).ok_or(("authorizer_busy", limits::BUSY_RETRY_S * 1000))?;
+        let _permit = self.permits.acquire(lease, client).ok_or(("authorizer_busy", limits::BUSY_RETRY_S * 1000))?;
         let mut breaker = self.breaker.get();
         let admitted = breaker.admit(self.breaker_settings, ports.now().0);
         self.breaker.set(breaker);
@@ -151,9 +158,9 @@ impl Authorizer {
                 let decision = StrictObject::parse(&body).and_then(|answer| answer.member("decision")?.as_bool());
                 (Observation::Success, decision.ok_or("authorizer_bad_answer"))
             }
+            Ok((status @ 502..=504, _)) => (Observation::Failure, Err(status_fault(status))),
             // Of a question or a secret, so it says nothing about other questions.
-            Ok((status, _)) if status < 500 => (Observation::Unknown, Err(status_fault(status))),
-            Ok((status, _)) => (Observation::Failure, Err(status_fault(status))),
+            Ok((status, _)) => (Observation::Unknown, Err(status_fault(status))),
             Err(Fault::TimedOut) => (Observation::Failure, Err("authorizer_timeout")),
             Err(Fault::TooLarge) => (Observation::Unknown, Err("authorizer_too_large")),
             Err(

@@ -134,7 +134,8 @@ pub const OVER_MS: u64 = 10_000;
 /// Milliseconds after which a count without a result is lost, and the next refused token is counted.
 pub const COUNT_LOST_MS: u64 = 5_000;
 
-/// The clients of one network may hold one in so many permits for bodies, so that slow ones leave room for others.
+/// The clients of one network may hold one in so many permits for bodies and questions, so that slow ones leave room for
+/// others.
 pub const NETWORK_SHARE: u32 = 8;
 
 /// Seconds in `Retry-After` when too many requests wait.

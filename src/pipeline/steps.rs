@@ -150,7 +150,8 @@ impl Gateway {
             // Validation finds an unknown name first.
             let unknown = Denial::AuthorizationUnavailable { retry_ms: 0, fault: "authorizer_unknown" };
             // Boxed, so that requests to other routes have no room for it.
-            Box::pin(authorizer.ok_or(unknown)?.authorize(&question, &exchange.ids.request_id, ports)).await?;
+            let asked = (question.as_deref(), exchange.address());
+            Box::pin(authorizer.ok_or(unknown)?.authorize(asked, &exchange.ids.request_id, ports)).await?;
         }
         // Only now: callers who are refused must not fill the memory.
         if let (Some(proofs), Some(proof)) = (&self.proofs, exchange.proof) {

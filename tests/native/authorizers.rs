@@ -1,8 +1,14 @@
 //! Authorizers: policy decision points by AuthZEN. The list of attacks in docs/standards.md is
 //! `only_a_decision_of_true_lets_a_request_pass` and `a_decision_is_used_for_the_same_question_alone`.
 
-use portcullis::pipeline::{Gateway, Misconfiguration, wire::Fault};
+use std::{
+    future::Future as _,
+    task::{Context, Poll, Waker},
+};
+
+use portcullis::pipeline::{Gateway, Head, Misconfiguration, wire::Fault};
 use portcullis_policy::check;
+use portcullis_token::limits::CLAIM_BYTES;
 use serde_json::{Value, json};
 
 use crate::{
@@ -22,6 +28,7 @@ fn policy() -> String {
         format!("[authorizers.pdp]\nurl = \"{URL}\"\n[authorizers.cached]\nurl = \"{URL}\"\ncache_s = 60\n"),
         "[limits.few]\nby = \"user\"\n".to_owned(),
         route("/items/{id}", "access = { any = [\"user\", { claim = \"tenant\" }] }\nauthorizer = \"pdp\""),
+        route("/org", "access = { any = [{ claim = [\"org\", \"id\"] }, { claim = [\"org\", \"units\"] }, { claim = \"org/id\" }] }"),
         route("/cached/{id}", "access = \"user\"\nauthorizer = \"cached\""),
         route("/ruled", "access = { roles = [\"admin\"] }\nauthorizer = \"pdp\""),
         route("/limited", "access = \"user\"\nauthorizer = \"pdp\"\nlimits = [\"few\"]"),
@@ -51,7 +58,10 @@ const UNAVAILABLE: (u16, &str) = (503, "authorization_unavailable");
 #[test]
 fn a_question_names_caller_method_route_and_client_and_holds_no_token_and_no_query() {
     let world = setup(&policy());
-    let claims = json!({ "roles": ["user", "ops"], "scope": "read", "tenant": "shop", "email": "a@b.example" });
+    let claims = json!({
+        "roles": ["user", "ops"], "scope": "read", "tenant": "shop", "email": "a@b.example",
+        "org": { "id": 7, "units": ["a", "b"], "secret": "x" }, "org/id": true,
+    });
     assert_eq!(verdict(&send(&world, "POST /items/a%20b?secret=1", &claims, "::ffff:192.0.2.1")), OK);
     let questions = world.1.questions.borrow();
     let [asked] = questions.as_slice() else { panic!("{questions:?}") };
@@ -63,7 +73,7 @@ fn a_question_names_caller_method_route_and_client_and_holds_no_token_and_no_que
                 "issuer": "https://id.example",
                 "roles": ["user", "ops"],
                 "scopes": ["read"],
-                "claims": { "tenant": "shop" },
+                "claims": { "tenant": "shop", "org": { "id": 7, "units": ["a", "b"] }, "org/id": true },
             },
         },
         "action": { "name": "POST" },
@@ -192,16 +202,102 @@ fn a_decision_is_used_for_the_same_question_alone() {
 }
 
 #[test]
+fn a_claim_is_stated_exactly_or_the_authorizer_is_not_asked() {
+    let world = setup(&policy());
+    let ports = &world.1;
+    let sends = |claims: &Value| {
+        let before = ports.questions.borrow().len();
+        let seen = send(&world, "GET /cached/7", claims, "192.0.2.1");
+        let asked = ports.questions.borrow().len() - before;
+        let detail = seen.record.detail.clone().unwrap_or_default();
+        (verdict(&seen), asked, detail)
+    };
+    let (long, most) = ("x".repeat(CLAIM_BYTES), vec!["x"; 64]);
+    // Each is another question, so no decision is used for two.
+    for value in [
+        json!([]),
+        json!(["a"]),
+        json!(["a", "b"]),
+        json!(["a\",\"b"]),
+        json!(""),
+        json!("[]"),
+        json!(0),
+        json!(long),
+        json!(most),
+    ] {
+        assert_eq!(sends(&json!({ "tenant": value })), (OK, 1, String::new()), "{value}");
+        assert_eq!(ports.questions.borrow().last().unwrap().body["subject"]["properties"]["claims"]["tenant"], value);
+        assert_eq!(sends(&json!({ "tenant": value })), (OK, 0, String::new()), "{value}");
+    }
+    for (attack, claims) in [
+        ("an object", json!({ "tenant": { "a": 1 } })),
+        ("an empty object", json!({ "tenant": {} })),
+        ("a long text", json!({ "tenant": "x".repeat(CLAIM_BYTES + 1) })),
+        ("a long text in a list", json!({ "tenant": ["a", "x".repeat(CLAIM_BYTES + 1)] })),
+        ("a long list", json!({ "tenant": vec![""; 65] })),
+        ("a list of numbers", json!({ "tenant": [1] })),
+        ("a list of lists", json!({ "tenant": [["a"]] })),
+        ("a list with null", json!({ "tenant": ["a", null] })),
+        ("an object within an object", json!({ "org": { "id": { "a": 1 } } })),
+    ] {
+        assert_eq!(sends(&claims), (UNAVAILABLE, 0, "authorizer_claims".to_owned()), "{attack}");
+    }
+    // Not as if the claim were there, and without an effect on others.
+    assert_eq!(sends(&json!({})), (OK, 1, String::new()));
+    assert_eq!(sends(&json!({ "tenant": null })), (OK, 0, String::new()));
+}
+
+#[test]
+fn questions_of_one_network_leave_room_for_those_of_others() {
+    let (gateway, ports) = setup(&policy());
+    ports.decision_never_comes.set(true);
+    let bearer = format!("Bearer {}", token(&ports, &json!({})));
+    let head = |address: &str| {
+        let headers = [("authorization", bearer.as_str()), ("cf-connecting-ip", address)];
+        let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        Head::new("GET".to_owned(), "https://edge.example/items/7", headers.to_vec())
+    };
+    let (one, same, other) = (head("2001:db8::1"), head("2001:db8::2:1"), head("2001:db8:0:1::1"));
+    let begin = |head| {
+        let mut request = Box::pin(gateway.handle(head, &ports));
+        match request.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Pending => Some(request),
+            Poll::Ready(handled) => {
+                let seen = Seen::from(handled);
+                let found = (verdict(&seen), seen.record.detail.as_deref());
+                assert_eq!(found, (UNAVAILABLE, Some("authorizer_busy")));
+                None
+            }
+        }
+    };
+    // Of 512, an eighth.
+    let mut waiting: Vec<_> = (0..64).map(|_| begin(&one).unwrap()).collect();
+    assert!(begin(&one).is_none() && begin(&same).is_none());
+    waiting.push(begin(&other).unwrap());
+    drop(waiting.remove(0));
+    assert!(begin(&same).is_some(), "one that ends makes room");
+}
+
+#[test]
 fn the_circuit_opens_by_outages_alone_and_closes_again() {
     let world = setup(&policy());
     let ports = &world.1;
     let detail = || send(&world, "GET /items/7", &json!({}), "192.0.2.1").record.detail.unwrap_or_default();
-    for (status, body) in [(400, ""), (401, ""), (429, ""), (302, ""), (200, "{}"), (200, r#"{"decision":false}"#)] {
-        answers(ports, status, body);
-        (0..10).for_each(|_| assert_ne!(detail(), "authorizer_resting", "{status} {body}"));
+    // A server may answer 500 to one caller's question.
+    for status in [302, 400, 401, 429, 500, 501, 505, 599] {
+        answers(ports, status, "");
+        (0..10).for_each(|_| assert_eq!(detail().replace("_redirect", "_status"), "authorizer_status", "{status}"));
+    }
+    for body in ["{}", r#"{"decision":false}"#] {
+        answers(ports, 200, body);
+        (0..10).for_each(|_| assert_ne!(detail(), "authorizer_resting", "{body}"));
+    }
+    for status in [502, 503, 504] {
+        answers(ports, status, "");
+        assert_eq!(detail(), "authorizer_status");
     }
     *ports.decision.borrow_mut() = Err(Fault::TimedOut);
-    (0..5).for_each(|_| assert_eq!(detail(), "authorizer_timeout"));
+    (0..2).for_each(|_| assert_eq!(detail(), "authorizer_timeout"));
     ports.questions.borrow_mut().clear();
     let seen = send(&world, "GET /items/7", &json!({}), "192.0.2.1");
     assert_eq!((verdict(&seen), seen.record.detail.as_deref()), (UNAVAILABLE, Some("authorizer_resting")));
@@ -317,4 +413,7 @@ fn status_metrics_and_the_policy_tool_know_authorizers() {
     let decided = run(decide);
     assert!(decided.contains("\n(then the authorizer pdp decides: {\"action\":{\"name\":\"GET\"},"), "{decided}");
     assert!(decided.ends_with(")\nyes"), "{decided}");
+    let caller = json!({ "user": "ada", "claims": [[["tenant"], { "a": 1 }]] });
+    let decided = run(json!({ "decide": { "method": "GET", "path": "/items/7", "caller": caller } }));
+    assert!(decided.contains("\n(the authorizer pdp cannot be asked"), "{decided}");
 }

@@ -249,6 +249,7 @@ pub(crate) struct FakePorts {
     /// The answer of policy decision points, and the questions that they got.
     pub(crate) decision: RefCell<Result<(u64, String), Fault>>,
     pub(crate) questions: RefCell<Vec<Asked>>,
+    pub(crate) decision_never_comes: Cell<bool>,
     /// The client's country, and how often it was asked for.
     pub(crate) country: RefCell<Option<String>>,
     /// The fingerprint of the client's certificate.
@@ -314,6 +315,7 @@ impl FakePorts {
             body_fault: Cell::new(None),
             decision: RefCell::new(Ok((200, r#"{"decision":true}"#.to_owned()))),
             questions: RefCell::default(),
+            decision_never_comes: Cell::new(false),
             country: RefCell::default(),
             certificate: RefCell::default(),
             proofs: RefCell::default(),
@@ -408,6 +410,9 @@ impl DecisionPoint for FakePorts {
             request_id: question.request_id.to_owned(),
             body: serde_json::from_str(question.body).unwrap(),
         });
+        if self.decision_never_comes.get() {
+            return std::future::pending().await;
+        }
         let (status, body) = self.decision.borrow().clone()?;
         if body.len() > portcullis::pipeline::limits::DECISION_BYTES {
             return Err(Fault::TooLarge);

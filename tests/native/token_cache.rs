@@ -140,13 +140,15 @@ fn the_cache_is_bounded_in_bytes_and_the_oldest_tokens_go_first() {
 fn the_size_of_a_cached_token_counts_the_claims_of_rules() {
     let (ports, sign) = signed();
     let rule = r#"access = { any = [{ claim = "plan" }, { claim = ["org", "id"], equals = 7 }] }"#;
-    let gateway = gateway_of(&ME_POLICY.replace("access = \"user\"", rule));
-    let token = sign(json!({ "plan": "x".repeat(500), "org": { "id": 7 } }));
-    assert_eq!(verdict(&ports.send_token(&gateway, "GET", "/me", &token)), (200, "ok"));
-    let names = "plan".len() + 500 + "org".len() + "id".len();
-    // Names and values, and twice as much for each pair of both.
-    let expected = TOKEN_CACHE_ENTRY_BYTES + 3 * token.len() + names + 9 * TOKEN_CACHE_NAME_BYTES;
-    assert_eq!(cache_of(&gateway, &ports)["bytes"], expected);
+    for (plan, bytes, values) in [(json!("x".repeat(500)), 500, 1), (json!(vec!["xx"; 60]), 120, 60)] {
+        let gateway = gateway_of(&ME_POLICY.replace("access = \"user\"", rule));
+        let token = sign(json!({ "plan": plan, "org": { "id": 7 } }));
+        assert_eq!(verdict(&ports.send_token(&gateway, "GET", "/me", &token)), (200, "ok"));
+        let names = "plan".len() + bytes + "org".len() + "id".len();
+        // Names and values, and twice as much for each pair of both.
+        let expected = TOKEN_CACHE_ENTRY_BYTES + 3 * token.len() + names + (8 + values) * TOKEN_CACHE_NAME_BYTES;
+        assert_eq!(cache_of(&gateway, &ports)["bytes"], expected);
+    }
 }
 
 #[test]

@@ -136,7 +136,10 @@ impl<'a> Decider<'a> {
         context.extend(route.authorizer.as_ref().map(|name| {
             let iss = self.policy.issuers.iter().find(|known| known.name == issuer).map(|known| known.issuer.as_str());
             let question = question((route, method, path), &request, iss.unwrap_or_default(), principal);
-            format!("(then the authorizer {name} decides: {question})")
+            question.map_or_else(
+                || format!("(the authorizer {name} cannot be asked, because a claim has a value that is not kept)"),
+                |question| format!("(then the authorizer {name} decides: {question})"),
+            )
         }));
         Ok("yes")
     }

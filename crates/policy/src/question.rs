@@ -9,17 +9,27 @@ use crate::{
 };
 
 /// Returns the question whether a principal, whose token has this `iss`, may enter a route with a request. `path` is
-/// canonical. It holds no token, query or header, and equal questions have equal texts.
+/// canonical. It holds no token, query or header, and equal questions have equal texts. `None` if a claim's value is not
+/// kept with the token (an object stands for it): without it, a rule that forbids by it would permit.
 pub fn question(
     (route, method, path): (&Route, &str, &str),
     request: &Circumstances<'_>,
     issuer: &str,
     principal: Principal<'_>,
-) -> String {
+) -> Option<String> {
     // Inserted one by one, because the code that collects a map would be large.
     let (mut claims, mut params, mut context) = (Map::new(), Map::new(), Map::new());
     for (path, value) in principal.claims {
-        claims.insert(path.join("/"), value.clone());
+        let (name, outer) = path.split_last().filter(|_| !value.is_object())?;
+        // At its place in the token, so that `["a", "b"]` is not `"a/b"`.
+        let mut place = &mut claims;
+        for name in outer {
+            if !place.contains_key(name) {
+                place.insert(name.clone(), Map::new().into());
+            }
+            place = place.get_mut(name)?.as_object_mut()?;
+        }
+        place.insert(name.clone(), value.clone());
     }
     for (name, value) in request.params {
         params.insert(name.clone(), Value::from(value.as_str()));
@@ -32,5 +42,7 @@ pub fn question(
     let subject = json!({ "type": "identity", "id": principal.user_id, "properties": properties });
     let properties = json!({ "path": path, "params": params });
     let resource = json!({ "type": "route", "id": route.path, "properties": properties });
-    json!({ "subject": subject, "action": { "name": method }, "resource": resource, "context": context }).to_string()
+    let question =
+        json!({ "subject": subject, "action": { "name": method }, "resource": resource, "context": context });
+    Some(question.to_string())
 }

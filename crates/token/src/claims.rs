@@ -2,7 +2,7 @@
 
 use std::{slice, time::Duration};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::{
     check::Check,
@@ -29,7 +29,8 @@ pub struct Identity {
     pub roles: Vec<String>,
     /// Scopes, in the token's order.
     pub scopes: Vec<String>,
-    /// The claims that the policy's `kept` lists and the token has. Their strings may hold any character.
+    /// The claims that the policy's `kept` lists and the token has. Their strings may hold any character. An empty object
+    /// stands for a value that is not kept: an object, a text or list that is too long, or a list of other values than texts.
     pub claims: Vec<(ClaimPath, Value)>,
     /// The claims that the policy's `asserted` lists and the token has, each as JSON. The text is empty if it is longer
     /// than [`limits::ASSERTED_BYTES`].
@@ -232,14 +233,21 @@ fn names(
     Ok(names.into_iter().map(str::to_owned).collect())
 }
 
-/// Claims for access rules and headers. They are cached with the token, so each is bounded.
+fn is_short(value: &Value) -> bool {
+    value.as_str().is_some_and(|text| text.len() <= limits::CLAIM_BYTES)
+}
+
+/// Claims for access rules, headers and authorizers. They are cached with the token, so each is bounded.
 fn kept(claims: &StrictObject, paths: &[ClaimPath]) -> Vec<(ClaimPath, Value)> {
     let bounded = |value: &Value| match value {
         Value::Null => None,
         Value::Number(_) | Value::Bool(_) => Some(value.clone()),
-        Value::String(text) if text.len() <= limits::CLAIM_BYTES => Some(value.clone()),
+        Value::String(_) if is_short(value) => Some(value.clone()),
+        Value::Array(values) if values.len() <= limits::CLAIM_VALUES && values.iter().all(is_short) => {
+            Some(value.clone())
+        }
         // Present, and equal to nothing that a rule can name.
-        Value::String(_) | Value::Array(_) | Value::Object(_) => Some(Value::Array(Vec::new())),
+        Value::String(_) | Value::Array(_) | Value::Object(_) => Some(Value::Object(Map::new())),
     };
     let kept = |path: &ClaimPath| Some((path.clone(), bounded(find(claims, path)?)?));
     paths.iter().filter_map(kept).collect()

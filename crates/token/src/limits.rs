@@ -53,6 +53,9 @@ pub const JSON_DEPTH: usize = 16;
 /// 339), an e-mail address (RFC 5321 allows 254), a session or token id. They become header values and log fields.
 pub const CLAIM_BYTES: usize = 512;
 
+/// Values in a list that authorizers get of a claim. Each takes memory in the cache of tokens, also if it is short.
+pub const CLAIM_VALUES: usize = 64;
+
 /// Bytes of JSON of the claims of a token that a service gets. Node services accept 16 KB of headers, of which roles take
 /// a part, too.
 pub const ASSERTED_BYTES: usize = 4 * 1024;
