@@ -441,6 +441,14 @@ describe("the build", () => {
       schemaOf(ref("A"), { schemas: { A, ...more } }),
       /shop\.yaml:1:\d+: the schema refers to itself for the same value/,
     ]),
+    [
+      "a parameter with thirty alternatives that are itself",
+      documentOf(
+        { "/": { get: { parameters: [parameter("query", "a", ref("A"))], ...ok } } },
+        { schemas: { A: { anyOf: Array(30).fill(ref("A")) } } },
+      ),
+      /the schema refers to itself for the same value/,
+    ],
     ...[
       ["oneOf", { oneOf: [ref("B"), ref("C")] }, { B: treeOf("x"), C: treeOf("y") }],
       ["anyOf of one schema twice", { anyOf: [ref("B"), ref("B")] }, { B: treeOf("x") }],
