@@ -21,7 +21,7 @@ export default {
     const answers = [];
     for (const { algorithm, jwk, signature, message } of await request.json()) {
       try {
-        answers.push(await verify(await importKey(algorithm, jwk), bytes(signature), bytes(message)));
+        answers.push(await verify(await importKey(algorithm, jwk, "verify"), bytes(signature), bytes(message)));
       } catch (error) {
         answers.push(String(error));
       }
