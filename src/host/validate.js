@@ -1,5 +1,5 @@
 // Checks requests against an OpenAPI document, with the validators that scripts/lib/openapi-validators.js compiled.
-// Reads bodies within the bounds that it gets; src/pipeline/findings.rs judges what it finds.
+// Reads bodies within the bounds that it gets; src/pipeline/validation.rs judges what it finds.
 
 import { readToKeep } from "./body.js";
 

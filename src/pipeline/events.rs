@@ -1,87 +1,14 @@
 //! Security events of issuers, which revoke tokens of theirs: logout tokens (OpenID Connect Back-Channel Logout 1.0) and
 //! events of the Shared Signals Framework (RFC 8935). What an event must be is in [`portcullis_token::EventPolicy`].
 
-use std::{cell::Cell, rc::Rc};
-
-use sha2::{Digest as _, Sha256};
+use std::rc::Rc;
 
 use super::{
-    answer::Answer,
-    denial::Denial,
-    exchange::{Exchange, Received},
-    gateway::Gateway,
-    head::Head,
-    issuer::Issuer,
-    limits,
-    ports::Ports,
-    settings::Settings,
-    wire::Fault,
+    answer::Answer, denial::Denial, event_receiver::EventReceiver, exchange::Exchange, gateway::Gateway,
+    issuer::Issuer, limits, log::Received, ports::Ports, wire::Fault,
 };
 use portcullis_policy::{Refusal, event_token};
-use portcullis_token::{
-    self as token, EventError, EventFault, EventForm, EventPolicy, SecurityEvent, TokenError, TokenPolicy, UnixMillis,
-    revocation::RevocationKeys,
-};
-
-/// Receives events of one form from one issuer.
-pub(super) struct EventReceiver {
-    policy: EventPolicy,
-    /// Digest of the `Authorization` that the transmitter sends, or why it is not known; `None` if it sends none.
-    sender: Option<Result<[u8; 32], String>>,
-    /// When an event was last accepted.
-    pub(super) last_at: Cell<Option<UnixMillis>>,
-}
-
-impl EventReceiver {
-    /// Returns the receivers of an issuer, whose access tokens are checked by `token`.
-    pub(super) fn of_issuer(
-        issuer: &portcullis_policy::Issuer,
-        token: &TokenPolicy,
-        settings: &Settings<'_>,
-    ) -> Vec<Self> {
-        let new = |policy, sender| Self { policy, sender, last_at: Cell::new(None) };
-        let logout = issuer.logout.as_ref();
-        let logout = logout.map(|logout| new(EventPolicy::new(EventForm::Logout, token, None, &logout.audience), None));
-        let events = issuer.events.as_ref().map(|events| {
-            let policy = EventPolicy::new(EventForm::SecurityEvent, token, events.issuer.as_deref(), &events.audience);
-            new(policy, events.authorization.then(|| sender_of(&issuer.name, settings)))
-        });
-        logout.into_iter().chain(events).collect()
-    }
-
-    /// The form of its events.
-    pub(super) fn form(&self) -> EventForm {
-        self.policy.form
-    }
-
-    /// Returns what is missing in the settings.
-    pub(super) fn fault(&self) -> Option<&str> {
-        self.sender.as_ref()?.as_ref().err().map(String::as_str)
-    }
-
-    fn check_sender(&self, head: &Head) -> Result<(), Denial> {
-        let Some(sender) = &self.sender else { return Ok(()) };
-        let expected = sender.as_ref().map_err(|fault| Denial::Misconfigured { fault: fault.clone() })?;
-        // Digests, so that the time of the comparison reveals nothing about the secret.
-        let shown = head.header("authorization").map(|shown| <[u8; 32]>::from(Sha256::digest(shown)));
-        if shown.as_ref() == Some(expected) { Ok(()) } else { Err(self.refuse(EventFault::Sender)) }
-    }
-
-    fn refuse(&self, error: impl Into<EventError>) -> Denial {
-        Denial::Event { form: self.policy.form, error: error.into() }
-    }
-}
-
-/// Returns the digest of the `Authorization` that an issuer's transmitter sends.
-fn sender_of(issuer: &str, settings: &Settings<'_>) -> Result<[u8; 32], String> {
-    let name = ["EVENTS_AUTHORIZATION_", &issuer.to_ascii_uppercase().replace('-', "_")].concat();
-    let least = limits::EVENTS_AUTHORIZATION_CHARS;
-    match settings.value(&name) {
-        Some(value) if value.len() >= least => Ok(Sha256::digest(value).into()),
-        Some(_) => Err(format!("secret {name} is shorter than {least} characters")),
-        None => Err(format!("secret {name} is not set")),
-    }
-}
+use portcullis_token::{self as token, EventFault, EventForm, SecurityEvent, TokenError, revocation::RevocationKeys};
 
 impl Gateway {
     /// Receives an event of the issuer with this index, and revokes what it says.

@@ -5,11 +5,17 @@ use std::{net::IpAddr, rc::Rc};
 use portcullis_redact::redact;
 
 use super::{
-    authenticator::AuthenticatedToken, denial::Denial, head::Head, limits, log::LogRecord, proofs::Proof, trace::Ids,
+    authenticator::AuthenticatedToken,
+    denial::Denial,
+    head::Head,
+    limits,
+    log::{LogRecord, Received},
+    proofs::Proof,
+    trace::Ids,
     upstream::Upstream,
 };
 use portcullis_policy::Route;
-use portcullis_token::{EventForm, EventResult, Identity, UnixMillis};
+use portcullis_token::{Identity, UnixMillis};
 
 /// One request: what arrived, and what each step has found out. The steps fill it in; the log
 /// record, the metrics and the spans are written from it at the end.
@@ -42,14 +48,6 @@ pub(super) struct Exchange<'a> {
     pub(super) is_endpoint: bool,
     /// The security event of the request, if it is for the endpoint of one.
     pub(super) received: Option<Received>,
-}
-
-/// A security event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Received {
-    pub(super) form: EventForm,
-    /// What it did; `None` if it was refused.
-    pub(super) result: Option<EventResult>,
 }
 
 impl<'a> Exchange<'a> {

@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     denial::Denial,
-    events::EventReceiver,
+    event_receiver::EventReceiver,
     limits,
     metrics::Metrics,
     permits::Permits,

@@ -3,8 +3,15 @@
 
 use serde::Serialize;
 
-use super::exchange::Received;
-use portcullis_token::EventForm;
+use portcullis_token::{EventForm, EventResult};
+
+/// A security event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Received {
+    pub(super) form: EventForm,
+    /// What it did; `None` if it was refused.
+    pub(super) result: Option<EventResult>,
+}
 
 /// The log record of one request.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]

@@ -13,6 +13,7 @@ mod cors;
 mod credentials;
 mod denial;
 mod endpoints;
+mod event_receiver;
 mod events;
 mod exchange;
 mod findings;
@@ -38,6 +39,7 @@ mod status;
 mod steps;
 mod trace;
 mod upstream;
+mod validation;
 pub mod wire;
 
 pub use answer::Answer;

@@ -15,12 +15,12 @@ use sha2::{Digest as _, Sha256};
 use super::{
     assertion::{AssertionKeys, Caller, Claims, HeldKey},
     denial::Denial,
-    findings,
     head::Head,
     limits,
     permits::{Lease, Permits},
     ports::{AssertionSigner, Forwarded, RequestValidator, Runtime, UpstreamClient},
     settings::{Misconfiguration, Settings},
+    validation,
     wire::{AnswerFacts, BodyPlan, Fault, Forward},
 };
 use portcullis_policy::{OnDown, UpstreamTarget, check_base_url, check_bound_url, is_same_header};
@@ -212,8 +212,8 @@ impl Upstream {
     /// Checks a request against the document of the service.
     async fn validate<P: RequestValidator>(&self, request: &Forward<'_>, ports: &P) -> Result<(), Denial> {
         let max_bytes = request.body.as_ref().map_or(0, |body| body.max_bytes).min(limits::VALIDATED_BODY_BYTES);
-        let text = ports.validate(&self.config.name, request, max_bytes).await.map_err(|_| findings::failed())?;
-        findings::judge(&text)
+        let text = ports.validate(&self.config.name, request, max_bytes).await.map_err(|_| validation::failed())?;
+        validation::judge(&text)
     }
 
     /// Chooses a target by weight, if possible one that was not tried before. Otherwise returns

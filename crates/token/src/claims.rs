@@ -9,12 +9,16 @@ use crate::{
     claim_rule::{ClaimPath, find},
     confirmation::{self, Confirmation},
     error::TokenError,
-    event::is_event,
     json::StrictObject,
     limits,
     policy::{IssuerMatch, TokenPolicy},
     time::UnixMillis,
 };
+
+/// Returns whether claims are those of an event and not of an access token.
+fn is_event(claims: &StrictObject) -> bool {
+    claims.member("events").is_some_and(Value::is_object)
+}
 
 /// Whom a verified token identifies. Every string in it is bounded and, except in `claims`, non-empty and free of
 /// control characters, so none can split a header. Roles may hold commas, spaces and letters of any script:

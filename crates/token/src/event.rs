@@ -189,11 +189,6 @@ pub(crate) fn select_algorithm(header: &Header, policy: &EventPolicy) -> Result<
     Ok(algorithm)
 }
 
-/// Returns whether claims are those of an event and not of an access token.
-pub(crate) fn is_event(claims: &StrictObject) -> bool {
-    claims.member("events").is_some_and(Value::is_object)
-}
-
 /// Checks the claims, and reads what the event revokes.
 pub(crate) fn verify(
     claims: &StrictObject,
