@@ -213,58 +213,39 @@ impl Access {
         }
     }
 
+    /// Calls `see` with each rule that is not a list of rules.
+    fn visit<'a>(&'a self, see: &mut dyn FnMut(&'a Self)) {
+        if let Self::Any(rules) | Self::All(rules) = self {
+            rules.iter().for_each(|rule| rule.visit(see));
+        } else {
+            see(self);
+        }
+    }
+
+    fn has(&self, is_wanted: fn(&Self) -> bool) -> bool {
+        let mut is_found = false;
+        self.visit(&mut |rule| is_found |= is_wanted(rule));
+        is_found
+    }
+
     /// Returns whether the rule asks for a recent login or a class of login, so that its refusals may ask clients for
     /// another one.
     pub fn may_step_up(&self) -> bool {
-        match self {
-            Self::MaxAge(_) | Self::Acr(_) => true,
-            Self::Any(rules) | Self::All(rules) => rules.iter().any(Self::may_step_up),
-            Self::Public
-            | Self::User
-            | Self::Roles(_)
-            | Self::Scopes(_)
-            | Self::Claim(_)
-            | Self::RequestClaim(_)
-            | Self::Owner(_)
-            | Self::Country(_)
-            | Self::Network(_) => false,
-        }
+        self.has(|rule| matches!(rule, Self::MaxAge(_) | Self::Acr(_)))
     }
 
     /// Returns whether the rule compares a claim with the request's host.
     pub(crate) fn names_host(&self) -> bool {
-        match self {
-            Self::RequestClaim(rule) => rule.equals_host.is_some(),
-            Self::Any(rules) | Self::All(rules) => rules.iter().any(Self::names_host),
-            Self::Public
-            | Self::User
-            | Self::Roles(_)
-            | Self::Scopes(_)
-            | Self::Claim(_)
-            | Self::Owner(_)
-            | Self::Country(_)
-            | Self::Network(_)
-            | Self::MaxAge(_)
-            | Self::Acr(_) => false,
-        }
+        self.has(|rule| matches!(rule, Self::RequestClaim(RequestClaim { equals_host: Some(_), .. })))
     }
 
     /// Adds each scope that the rule names.
     pub(crate) fn add_scopes<'a>(&'a self, scopes: &mut Vec<&'a str>) {
-        match self {
-            Self::Scopes(names) => names.iter().for_each(|name| sorted::insert(scopes, name)),
-            Self::Any(rules) | Self::All(rules) => rules.iter().for_each(|rule| rule.add_scopes(scopes)),
-            Self::Public
-            | Self::User
-            | Self::Roles(_)
-            | Self::Claim(_)
-            | Self::RequestClaim(_)
-            | Self::Owner(_)
-            | Self::Country(_)
-            | Self::Network(_)
-            | Self::MaxAge(_)
-            | Self::Acr(_) => {}
-        }
+        self.visit(&mut |rule| {
+            if let Self::Scopes(names) = rule {
+                names.iter().for_each(|name| sorted::insert(scopes, name));
+            }
+        });
     }
 
     /// Returns the scopes that a token needs for this rule, with spaces between (RFC 6749, section 3.3): the
