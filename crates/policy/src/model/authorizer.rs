@@ -25,7 +25,7 @@ pub struct Authorizer {
     /// long.
     #[serde(default)]
     pub cache_s: u64,
-    /// Circuit breaker. It opens after consecutive outages (no connection, no answer in time, or a 5xx).
+    /// Circuit breaker. It opens after consecutive outages (no connection, no answer in time, or 502, 503 or 504).
     #[serde(default)]
     pub breaker: Breaker,
 }
