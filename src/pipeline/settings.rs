@@ -57,7 +57,7 @@ impl<'a> Settings<'a> {
         self.value(name).filter(|value| !value.is_empty())
     }
 
-    /// Returns the gateway's own URL: `PUBLIC_URL`, or that of the policy; `None` if the policy has none.
+    /// Returns the gateway's own URL: `PUBLIC_URL`, or else `public_url` of the policy; `None` without both.
     ///
     /// # Errors
     /// It is not a URL, or plain HTTP outside development.

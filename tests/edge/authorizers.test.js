@@ -182,7 +182,7 @@ describe("an authorizer", () => {
     await until("the circuit closes", async () => codeOf(await get("/cached/1")) === "ok");
   });
 
-  test("is not asked again for the same question, and its permission is nobody else's", async () => {
+  test("is not asked again for the same question, and its permission is for one user", async () => {
     pdp.answer(PLACE, { json: { decision: true } });
     assert.equal(codeOf(await get("/cached/7")), "ok");
     pdp.forget();

@@ -68,7 +68,7 @@ describe("the services of docs/examples", () => {
         ["of a clock 25 seconds behind, in its last second", one, { iat: now - 54, exp: now - 24 }, 200],
         ["of a clock 28 seconds ahead", one, { iat: now + 28, exp: now + 58 }, 200],
         ["31 seconds past its end", one, { iat: now - 61, exp: now - 31 }, 401],
-        ["another gateway's", one, { iss: "somebody" }, 401],
+        ["another gateway's", one, { iss: "stranger" }, 401],
       ]) {
         const assertion = await makeAssertion(key, { ...good, ...changes });
         const answer = await send(base, { path: target, headers: { "x-gateway-assertion": assertion } });
@@ -136,7 +136,7 @@ describe("the services of docs/examples", () => {
         ["a client's token", make(one, {}, { typ: "at+jwt" }), 401],
         ["another upstream's", make(one, { aud: "users" }), 401],
         ["another path's", make(one, { htu: "/orders/8?open=1" }), 401],
-        ["another gateway's", make(one, { iss: "somebody" }), 401],
+        ["another gateway's", make(one, { iss: "stranger" }), 401],
         ["31 seconds past its end", make(one, { iat: now - 61, exp: now - 31 }), 401],
       ]) {
         const answer = await ask(assertion);

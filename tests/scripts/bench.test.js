@@ -133,7 +133,7 @@ test("the part about options has its own date, and a ratio for each row", () => 
   );
 });
 
-test("the first row of each table of options has none, and rows of one policy share its build", () => {
+test("the first row of each table is without options, and rows of one policy share its build", () => {
   const additions = new Map();
   for (const { rows } of TABLES) {
     assert.equal(rows[0].additions, undefined);

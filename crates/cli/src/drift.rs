@@ -145,7 +145,7 @@ impl<'a> Found<'a> {
         // The document's own precedence is that of routes: a fixed segment wins (OpenAPI 3.1, "Path Templating Matching").
         let described = described(document, upstream);
         let described_table = described.as_ref().and_then(|described| Table::build(described).ok());
-        let described_table = described_table.ok_or("paths of its document cannot be told apart")?;
+        let described_table = described_table.ok_or("two paths of its document match the same requests")?;
         // The operations that a route takes, and the methods that others' paths take instead.
         let (mut with_route, mut with_methods) = (BTreeSet::new(), BTreeMap::new());
         for (index, route) in routes {
