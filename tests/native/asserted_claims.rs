@@ -1,5 +1,6 @@
-//! Claims of the token that services get: in the assertion, and in headers. Both lists of attacks in docs/standards.md are
-//! `claims_of_the_token_never_replace_those_of_the_assertion` and the tests below it.
+//! Claims of the token that services get: in the assertion, and in headers. Both lists of attacks in
+//! docs/standards/assertion-keys.md are `claims_of_the_token_never_replace_those_of_the_assertion` and the tests below
+//! it.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use portcullis::pipeline::Gateway;

@@ -1,5 +1,5 @@
-//! Assertions with a private key, and the public keys that services read. The list of attacks in docs/standards.md is
-//! `each_unusable_secret_is_refused_and_shows_nothing` and the tests below it.
+//! Assertions with a private key, and the public keys that services read. The list of attacks in
+//! docs/standards/assertion-keys.md is `each_unusable_secret_is_refused_and_shows_nothing` and the tests below it.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use portcullis::pipeline::Gateway;

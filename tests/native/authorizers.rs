@@ -1,5 +1,5 @@
-//! Authorizers: policy decision points by AuthZEN. The list of attacks in docs/standards.md is
-//! `only_a_decision_of_true_lets_a_request_pass` and `a_decision_is_used_for_the_same_question_alone`.
+//! Authorizers: policy decision points by AuthZEN. The list of attacks in docs/standards/fine-grained-control.md
+//! is `only_a_decision_of_true_lets_a_request_pass` and `a_decision_is_used_for_the_same_question_alone`.
 
 use std::{
     future::Future as _,

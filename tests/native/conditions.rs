@@ -1,5 +1,5 @@
 //! Rules on where a client is, which tenant a request is for, and how recent its login is. The list of attacks in
-//! docs/standards.md is `each_attack_has_its_answer` and `each_mistake_is_refused`.
+//! docs/standards/fine-grained-control.md is `each_attack_has_its_answer` and `each_mistake_is_refused`.
 
 use portcullis::pipeline::Gateway;
 use portcullis_policy::{Access, Principal, StepUp, check};

@@ -1,5 +1,5 @@
-//! Sender-constrained tokens (RFC 9449). The list of attacks in docs/standards.md is `each_attack_has_its_answer` and
-//! `each_mistake_is_refused`.
+//! Sender-constrained tokens (RFC 9449). The list of attacks in docs/standards/sender-constrained-tokens.md is
+//! `each_attack_has_its_answer` and `each_mistake_is_refused`.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use portcullis::pipeline::{Gateway, Outcome, limits::NONCE_MS, wire::Fault};

@@ -1,5 +1,5 @@
 //! The metadata of protected resources (RFC 9728), and challenges that lead to it. The list of attacks in
-//! docs/standards.md is `each_attack_has_its_answer` and `each_mistake_is_refused`.
+//! docs/standards/protected-resource-metadata.md is `each_attack_has_its_answer` and `each_mistake_is_refused`.
 
 use portcullis::pipeline::{Gateway, Head};
 use portcullis_policy::{Access, Principal, check};

@@ -1,5 +1,5 @@
 //! Tokens in a header that their issuer names, and keys that the policy holds. The list of attacks in
-//! docs/standards.md is `each_attack_has_its_answer`.
+//! docs/standards/token-sources.md is `each_attack_has_its_answer`.
 
 use portcullis::pipeline::{Gateway, Outcome};
 use portcullis_token::limits::TOKEN_BYTES;

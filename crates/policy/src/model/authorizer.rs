@@ -8,7 +8,7 @@ use super::{Breaker, number};
 
 /// A policy decision point (AuthZEN Authorization API 1.0) that routes ask by `authorizer` whether a caller may enter.
 /// The variable `AUTHORIZER_<NAME>_URL` replaces `url` at run time; the secret `AUTHORIZER_TOKEN_<NAME>`, if there is
-/// one, is its bearer token. Without an answer, requests get 503. See docs/standards.md.
+/// one, is its bearer token. Without an answer, requests get 503. See docs/standards/fine-grained-control.md.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(deny_unknown_fields)]
