@@ -9,6 +9,7 @@ import { SignJWT, importJWK } from "jose";
 import { Provider } from "oidc-provider";
 
 import { probePort } from "../../scripts/lib/ports.js";
+import { authorize, browser } from "../harness/browser.js";
 import { startEdge } from "../harness/edge.js";
 import { remember } from "../harness/run.js";
 import { fileScope } from "../harness/scope.js";
@@ -23,6 +24,7 @@ const STALE_MS = 4_000;
 const API = "https://api.example";
 const LOGOUT = "/_gateway/logout/provider";
 const EVENTS = "/_gateway/events/provider";
+const CALLBACK = "http://127.0.0.1:9/callback";
 const SECRET = "Bearer the transmitter's secret";
 
 const policy = (issuer) => `
@@ -50,30 +52,10 @@ access = "user"
 const client = (edgeUrl, id, needsSession) => ({
   client_id: id,
   token_endpoint_auth_method: "none",
-  redirect_uris: ["http://127.0.0.1:9/callback"],
+  redirect_uris: [CALLBACK],
   backchannel_logout_uri: `${edgeUrl()}${LOGOUT}`,
   backchannel_logout_session_required: needsSession,
 });
-
-// A browser: cookies of one host, and redirects by hand.
-function browser(base) {
-  const cookies = new Map();
-  return async function visit(path, { form } = {}) {
-    const answer = await fetch(new URL(path, base), {
-      method: form ? "POST" : "GET",
-      redirect: "manual",
-      headers: { cookie: [...cookies].map((pair) => pair.join("=")).join("; ") },
-      body: form && new URLSearchParams(form),
-    });
-    for (const line of answer.headers.getSetCookie()) {
-      const [, name, value] = /^([^=]+)=([^;]*)/.exec(line);
-      if (value === "") cookies.delete(name);
-      else cookies.set(name, value);
-    }
-    const location = answer.headers.get("location");
-    return { status: answer.status, text: await answer.text(), location };
-  };
-}
 
 describe("logout at an OpenID provider", () => {
   let provider, issuer, edge, key;
@@ -131,32 +113,20 @@ describe("logout at an OpenID provider", () => {
     const parameters = new URLSearchParams({
       client_id: clientId,
       response_type: "code",
-      redirect_uri: "http://127.0.0.1:9/callback",
+      redirect_uri: CALLBACK,
       scope: "openid read",
       resource: API,
       code_challenge: createHash("sha256").update(verifier).digest("base64url"),
       code_challenge_method: "S256",
     });
-    let { location } = await visit(`/auth?${parameters}`);
-    while (!location.startsWith("http://127.0.0.1:9/")) {
-      const path = new URL(location, issuer).pathname;
-      if (!path.startsWith("/interaction/")) {
-        ({ location } = await visit(location));
-        continue;
-      }
-      const page = await visit(location);
-      const prompt = /name="prompt" value="(\w+)"/.exec(page.text)[1];
-      const form = prompt === "login" ? { prompt, login, password: "any" } : { prompt };
-      const action = /action="([^"]+)"/.exec(page.text)[1];
-      ({ location } = await visit(action, { form }));
-    }
+    const location = await authorize(visit, `/auth?${parameters}`, { callback: CALLBACK, login });
     const answer = await fetch(`${issuer}/token`, {
       method: "POST",
       body: new URLSearchParams({
         grant_type: "authorization_code",
         client_id: clientId,
-        code: new URL(location).searchParams.get("code"),
-        redirect_uri: "http://127.0.0.1:9/callback",
+        code: location.searchParams.get("code"),
+        redirect_uri: CALLBACK,
         code_verifier: verifier,
         resource: API,
       }),
