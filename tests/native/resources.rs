@@ -559,6 +559,11 @@ fn status_metrics_and_the_policy_tool_know_resources() {
         "note: https://api.example.com{PLACE}/mcp leads clients of https://api.example.com/mcp (6 routes) to https://id.example"
     );
     assert!(table.contains(&note), "{table}");
+    let lost: Vec<_> = table.lines().filter(|line| line.contains("gets no requests for")).collect();
+    assert_eq!(
+        lost,
+        [format!("note: /{{*rest}} gets no requests for {PLACE} or below, which the gateway answers itself")]
+    );
     let decide =
         |path: &str, caller: Value| out(json!({ "decide": { "method": "GET", "path": path, "caller": caller } }));
     let shown = decide(&format!("{PLACE}/mcp"), json!({}));

@@ -2,10 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use portcullis_policy::{Access, EncodedPath, JwksSource, Policy, Proof, RevocationCheck, Route, Variants, event_path};
+use portcullis_policy::{
+    Access, EncodedPath, JwksSource, METADATA_PATH, Policy, Proof, RevocationCheck, Route, Variants, event_path,
+};
 use portcullis_token::EventForm;
 
-use crate::{access, decision::Decider, overlap::Overlaps};
+use crate::{
+    access,
+    decision::Decider,
+    overlap::{Overlaps, meets},
+};
 
 const COLUMNS: [&str; 5] = ["METHODS", "PATH", "WHO MAY ENTER", "UPSTREAM", "LIMITS"];
 
@@ -79,6 +85,14 @@ pub(crate) fn render(Decider { policy, overlaps, .. }: &Decider<'_>) -> String {
         let servers = servers.map(String::as_str).collect::<Vec<_>>().join(", ");
         let routes = count(routes, "route");
         lines.push(format!("note: {place} leads clients of {} ({routes}) to {servers}", resource.url(url)));
+    }
+    if !policy.resources.is_empty() {
+        let below = [METADATA_PATH, "/{*rest}"].concat();
+        let routes = policy.routes.iter().map(|route| route.path.as_str());
+        let losing: BTreeSet<_> = routes.filter(|path| meets(path, METADATA_PATH) || meets(path, &below)).collect();
+        lines.extend(losing.into_iter().map(|path| {
+            format!("note: {path} gets no requests for {METADATA_PATH} or below, which the gateway answers itself")
+        }));
     }
     if policy.issuers.len() > 1 {
         let takes_all = |route: &&Route| route.issuers.is_none() && route.access == Access::User;

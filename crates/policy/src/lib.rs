@@ -60,7 +60,7 @@ pub use network::Network;
 pub use portcullis_token::{ClaimPath, ClaimRule};
 pub use providers::provider_names;
 pub use question::question;
-pub use reserved::{is_cors_header, is_private, is_replaced, is_same_header};
+pub use reserved::{METADATA_PATH, is_cors_header, is_private, is_replaced, is_same_header};
 pub use table::{Match, Miss, Table, TableError};
 pub use target::{BadTarget, Target};
 pub use template::{PageTemplate, Part, Placeholder, parse_text};

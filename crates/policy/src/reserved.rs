@@ -197,7 +197,7 @@ pub(crate) const EVENTS_PATH: &str = "/_gateway/events/";
 
 /// Path of the metadata of protected resources (RFC 9728, section 3). With everything below, it is the gateway's own
 /// if the policy has resources: an upstream's document there could lead clients to another authorization server.
-pub(crate) const METADATA_PATH: &str = "/.well-known/oauth-protected-resource";
+pub const METADATA_PATH: &str = "/.well-known/oauth-protected-resource";
 
 /// Whether a path is one of [`OWN_PATHS`] or below one.
 pub(crate) fn is_own_path(path: &str) -> bool {
