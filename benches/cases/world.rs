@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use portcullis::pipeline::{
     BackgroundTask,
     ports::{
-        AssertionSigner, ClientTls, DecisionPoint, Document, Forwarded, Geolocation, KeyOwner, KeySource, LogPart,
+        AssertionSigner, Backchannels, ClientTls, Document, Forwarded, Geolocation, KeyOwner, KeySource, LogPart,
         LogText, MetricsStore, Ports, ProofLog, Question, RateLimitCounter, RequestValidator, RevocationLog, Runtime,
         SignatureVerifier, SpanCollector, UpstreamClient,
     },
@@ -86,7 +86,7 @@ impl Runtime for World {
     }
 }
 
-impl DecisionPoint for World {
+impl Backchannels for World {
     async fn ask(&self, _: &Question<'_>) -> Result<(u64, Vec<u8>), Fault> {
         Err(Fault::Unreachable)
     }

@@ -146,22 +146,26 @@ export function post(url, headers, body, timeoutMs) {
 }
 
 /**
- * Posts a question to a policy decision point. Returns the answer's status and bytes (null if there are more than
- * `maxBytes`). Follows no redirect: the answer of another server is no decision.
+ * Posts a question to a policy decision point or, with `isToken`, an access token to an introspection endpoint (RFC 7662,
+ * section 2.1). Returns the answer's status and bytes (null if there are more than `maxBytes`). Follows no redirect: another
+ * server has nothing to say, and must not see the token.
  * @param {string} url
  * @param {string | undefined} authorization
  * @param {string} requestId
- * @param {string} body
+ * @param {string} text
+ * @param {boolean} isToken
  * @param {number} timeoutMs
  * @param {number} maxBytes
  */
-export function ask(url, authorization, requestId, body, timeoutMs, maxBytes) {
+export function ask(url, authorization, requestId, text, isToken, timeoutMs, maxBytes) {
   const controller = new AbortController();
   const { signal } = controller;
   const work = async () => {
     /** @type {Record<string, string>} */
-    const headers = { "content-type": "application/json", accept: "application/json", "x-request-id": requestId };
+    const headers = { accept: "application/json", "x-request-id": requestId };
+    if (!isToken) headers["content-type"] = "application/json";
     if (authorization !== undefined) headers.authorization = authorization;
+    const body = isToken ? new URLSearchParams({ token: text, token_type_hint: "access_token" }) : text;
     const init = { method: "POST", headers, body, redirect: "manual", signal, cache: "no-store" };
     const response = await fetch(url, /** @type {RequestInit} */ (init));
     return [response.status, await readBounded(response.body, maxBytes)];

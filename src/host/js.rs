@@ -83,6 +83,7 @@ extern "C" {
         authorization: Option<&str>,
         request_id: &str,
         body: &str,
+        is_token: bool,
         timeout_ms: u32,
         max_bytes: u32,
     ) -> Promise;

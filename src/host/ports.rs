@@ -13,9 +13,9 @@ use super::{console::log_error, js, metrics_object, poll_promise::PromisePoller,
 use crate::pipeline::{
     BackgroundTask, limits,
     ports::{
-        AssertionSigner, ClientTls, DecisionPoint, Document, Forwarded, Geolocation, KeyOwner, KeySource, LogPart,
-        LogText, MetricsStore, Ports, ProofLog, Question, RateLimitCounter, RequestValidator, RevocationLog, Runtime,
-        SignatureVerifier, SpanCollector, UpstreamClient,
+        AssertionSigner, Backchannels, ClientTls, Document, Forwarded, Geolocation, KeyOwner, KeySource, LogPart,
+        LogText, MetricsStore, Ports, ProofLog, Question, QuestionBody, RateLimitCounter, RequestValidator,
+        RevocationLog, Runtime, SignatureVerifier, SpanCollector, UpstreamClient,
     },
     wire::{self, AnswerFacts, DrainPlan, EarlyAnswerPlan, Fault, Forward},
 };
@@ -219,11 +219,13 @@ impl Runtime for WorkerPorts {
     }
 }
 
-impl DecisionPoint for WorkerPorts {
+impl Backchannels for WorkerPorts {
     async fn ask(&self, question: &Question<'_>) -> Result<(u64, Vec<u8>), Fault> {
         let Question { url, authorization, request_id, body, timeout_ms } = *question;
-        let max_bytes = number(limits::DECISION_BYTES);
-        let asked = js::ask(url, authorization, request_id, body, number(timeout_ms), max_bytes);
+        let max_bytes = number(limits::BACKCHANNEL_BYTES);
+        let (QuestionBody::Json(text) | QuestionBody::Token(text)) = body;
+        let is_token = matches!(body, QuestionBody::Token(_));
+        let asked = js::ask(url, authorization, request_id, text, is_token, number(timeout_ms), max_bytes);
         let (status, parts) = self.parts(asked, timeout_ms).await?;
         let bytes = parts.get(1).dyn_into::<Uint8Array>().map_err(|_| Fault::TooLarge)?;
         Ok((status, bytes.to_vec()))

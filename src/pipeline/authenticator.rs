@@ -4,6 +4,7 @@
 use std::{
     cell::{Cell, RefCell},
     hash::{BuildHasherDefault, Hasher},
+    net::IpAddr,
     rc::Rc,
     slice,
 };
@@ -13,12 +14,13 @@ use serde_json::{Value, json};
 use super::{
     assertion::{Caller, Opening},
     denial::Denial,
+    introspector::Introspector,
     issuer::Issuer,
     limited_cache::LimitedCache,
     limits,
     metrics::Metrics,
     permits::Lease,
-    ports::{KeySource, SignatureVerifier},
+    ports::{Backchannels, KeySource, SignatureVerifier},
     settings::{Misconfiguration, Settings},
     upstream::Upstream,
 };
@@ -33,6 +35,8 @@ use portcullis_token::{self as token, TokenError, VerifiedToken, keys::Key, revo
 pub(super) struct Authenticator {
     /// By issuer index.
     pub(super) issuers: Vec<Rc<Issuer>>,
+    /// Those whose tokens are opaque.
+    opaque: Vec<Rc<Issuer>>,
     /// By the token's text, which is compared in full.
     tokens: RefCell<LimitedCache<Rc<str>, Rc<AuthenticatedToken>, BuildHasherDefault<SignatureHasher>>>,
     hits: Cell<u64>,
@@ -58,6 +62,19 @@ impl Hasher for SignatureHasher {
     }
 }
 
+/// A token as a request shows it.
+#[derive(Clone, Copy)]
+pub(super) struct ShownToken<'a> {
+    pub(super) text: &'a str,
+    /// The token header that held it; `None` for `Authorization` and the cookie.
+    pub(super) header: Option<&'a str>,
+    /// The issuers whose tokens the route accepts; `None` for all.
+    pub(super) issuers: Option<&'a [String]>,
+    /// The client that shows it.
+    pub(super) client: Option<IpAddr>,
+    pub(super) request_id: &'a str,
+}
+
 /// What a token is shown for. Each purpose has a policy of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
@@ -71,8 +88,8 @@ pub(super) enum Purpose {
 pub(super) struct AuthenticatedToken {
     pub(super) verified: VerifiedToken,
     pub(super) issuer: Rc<Issuer>,
-    /// The key that verified it.
-    pub(super) key: Rc<Key>,
+    /// The key that verified it; `None` for an opaque token.
+    key: Option<Rc<Key>>,
     /// Under which it may be revoked; `None` when its issuer's tokens cannot be.
     pub(super) revocation_keys: Option<RevocationKeys>,
     /// The opening for the upstream of the caller's last request.
@@ -82,6 +99,13 @@ pub(super) struct AuthenticatedToken {
 }
 
 impl AuthenticatedToken {
+    fn new(verified: VerifiedToken, issuer: &Rc<Issuer>, key: Option<Rc<Key>>, is_revocable: bool) -> Self {
+        let kid = key.as_ref().and_then(|key| key.kid.as_deref());
+        let revocation_keys = is_revocable.then(|| RevocationKeys::of(verified.identity(), kid));
+        let issuer = Rc::clone(issuer);
+        Self { verified, issuer, key, revocation_keys, opening: RefCell::default(), proof_key: RefCell::default() }
+    }
+
     /// Returns the caller for an assertion.
     pub(super) fn caller(&self) -> Caller<'_> {
         Caller { identity: self.verified.identity(), opening: &self.opening }
@@ -107,33 +131,42 @@ impl Authenticator {
             token.asserted.clone_from(&asserted);
             Issuer::new((index, issuer), token, upstreams, settings, waiters, Rc::clone(metrics)).map(Rc::new)
         };
-        let issuers = policy.issuers.iter().enumerate().map(build).collect::<Result<_, _>>()?;
+        let issuers = policy.issuers.iter().enumerate().map(build).collect::<Result<Vec<_>, _>>()?;
+        let opaque = issuers.iter().filter(|issuer| issuer.introspector.is_some()).map(Rc::clone).collect();
         let tokens = RefCell::new(LimitedCache::new(limits::TOKEN_CACHE_BYTES));
-        Ok(Self { issuers, tokens, hits: Cell::new(0), misses: Cell::new(0) })
+        Ok(Self { issuers, opaque, tokens, hits: Cell::new(0), misses: Cell::new(0) })
     }
 
     /// Verifies a token for access, or finds it in the cache. Sets `source` also when the token is refused.
     pub(super) async fn authenticate(
         &self,
-        text: &str,
+        shown: ShownToken<'_>,
         source: &mut Option<&'static str>,
-        ports: &(impl KeySource + SignatureVerifier),
+        ports: &(impl Backchannels + KeySource + SignatureVerifier),
     ) -> Result<Rc<AuthenticatedToken>, Denial> {
+        let text = shown.text;
         if text.len() > token::limits::TOKEN_BYTES {
             return Err(TokenError::TooLarge.into());
         }
         let now = ports.now();
         let cached = self.tokens.borrow().find(text, now).map(Rc::clone);
-        if let Some(token) = cached.filter(|token| token.issuer.still_vouches(&token.key, now, ports)) {
+        let is_current = |token: &Rc<AuthenticatedToken>| {
+            token.key.as_ref().is_none_or(|key| token.issuer.still_vouches(key, now, ports))
+        };
+        if let Some(token) = cached.filter(is_current) {
             self.hits.set(self.hits.get().saturating_add(1));
             *source = Some("token");
             return Ok(token);
         }
         self.misses.set(self.misses.get().saturating_add(1));
-        let token = Rc::new(self.verify(text, Purpose::Access, source, ports).await?);
+        let token = Rc::new(match self.opaque_issuer(shown) {
+            // Apart, so that requests with JWTs do not carry its state.
+            Some((issuer, introspector)) => Box::pin(verify_opaque(issuer, introspector, shown, ports)).await?,
+            None => self.verify(text, Purpose::Access, source, ports).await?,
+        });
         let identity = token.verified.identity();
         let expires_at = identity.expires_at.plus(token.issuer.token.leeway_s.saturating_mul(1000));
-        let lease = Lease { since: now, lasts_ms: expires_at.since(now).min(limits::TOKEN_CACHE_MS) };
+        let lease = Lease { since: now, lasts_ms: expires_at.since(now).min(token.issuer.token_cache_ms()) };
         // The token is the key. The texts of roles and scopes, and nearly all of an opening, are parts of it. A
         // claim of a rule is kept with the names of its path; the pair counts as two names.
         let names = identity.roles.iter().chain(&identity.scopes).map(|_| 0);
@@ -155,6 +188,20 @@ impl Authenticator {
             });
         self.tokens.borrow_mut().insert(text.into(), Rc::clone(&token), bytes, lease);
         Ok(token)
+    }
+
+    /// Returns who says what a token means, if it is opaque. It is shown to no authorization server whose tokens are not
+    /// accepted here, and a JWT to none: it may be of another issuer.
+    fn opaque_issuer(&self, shown: ShownToken<'_>) -> Option<(&Rc<Issuer>, &Introspector)> {
+        if self.opaque.is_empty() || is_jwt(shown.text) {
+            return None;
+        }
+        let is_accepted = |issuer: &&Rc<Issuer>| {
+            issuer.token_header.as_deref() == shown.header
+                && shown.issuers.is_none_or(|names| names.contains(&issuer.name))
+        };
+        let issuer = self.opaque.iter().find(is_accepted)?;
+        Some((issuer, issuer.introspector.as_ref()?))
     }
 
     /// Returns the sizes and counts of the token cache for `/status`.
@@ -184,14 +231,21 @@ impl Authenticator {
         let (key, outcome) = issuer.check_signature(&unverified, (algorithm, origin), source, ports).await?;
         let verified = unverified.admit(outcome, policy, ports.now())?;
         let is_revocable = issuer.is_revocable || purpose == Purpose::Push;
-        let revocation_keys = is_revocable.then(|| RevocationKeys::of(verified.identity(), key.kid.as_deref()));
-        Ok(AuthenticatedToken {
-            verified,
-            issuer: Rc::clone(issuer),
-            key,
-            revocation_keys,
-            opening: RefCell::default(),
-            proof_key: RefCell::default(),
-        })
+        Ok(AuthenticatedToken::new(verified, issuer, Some(key), is_revocable))
     }
+}
+
+async fn verify_opaque(
+    issuer: &Rc<Issuer>,
+    introspector: &Introspector,
+    shown: ShownToken<'_>,
+    ports: &impl Backchannels,
+) -> Result<AuthenticatedToken, Denial> {
+    let asked = introspector.verify((shown.text, &issuer.token), (shown.client, shown.request_id), ports);
+    Ok(AuthenticatedToken::new(asked.await?, issuer, None, issuer.is_revocable))
+}
+
+/// Returns whether a text has the form of a JWT with a signature: three parts, of which the first is a JSON object.
+fn is_jwt(text: &str) -> bool {
+    text.starts_with("eyJ") && text.bytes().filter(|byte| *byte == b'.').count() == 2
 }

@@ -69,6 +69,9 @@ denials! {
     RevocationUnknown { retry_ms: u64 } = 503 "revocation_unavailable"
         "The gateway cannot check at the moment whether the token was revoked",
     KeysUnavailable { retry_ms: u64 } = 503 "keys_unavailable" "Authentication service unavailable",
+    /// `fault` is a code for the log alone.
+    IntrospectionUnavailable { retry_ms: u64, fault: &'static str } = 503 "introspection_unavailable"
+        "Authentication service unavailable",
     ProofsUnavailable = 503 "proofs_unavailable" "The gateway cannot check proofs of possession at the moment",
     BackendUnavailable = 503 "signature_backend_unavailable" "The gateway cannot check tokens at the moment",
     /// `detail` says where, and what to send instead; it holds nothing of the body.
@@ -124,7 +127,7 @@ impl Denial {
 
     /// Returns details for the log that no client may see.
     pub(super) fn detail_for_log(&self) -> Option<&str> {
-        if let Self::AuthorizationUnavailable { fault, .. } = self {
+        if let Self::AuthorizationUnavailable { fault, .. } | Self::IntrospectionUnavailable { fault, .. } = self {
             return Some(fault);
         }
         if let Self::Misconfigured { fault } = self { Some(fault) } else { None }
@@ -171,6 +174,7 @@ impl Denial {
         if let Self::KeysUnavailable { retry_ms }
         | Self::RevocationUnknown { retry_ms }
         | Self::AuthorizationUnavailable { retry_ms, .. }
+        | Self::IntrospectionUnavailable { retry_ms, .. }
         | Self::BreakerOpen { retry_ms }
         | Self::AuthenticationBreakerOpen { retry_ms } = self
         {

@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 use super::{
     denial::Denial,
     event_receiver::EventReceiver,
+    introspector::Introspector,
     limits,
     metrics::Metrics,
     permits::Permits,
@@ -22,6 +23,7 @@ use super::{
     wire::Fault,
 };
 use portcullis_policy::{JwksSource, Proof, check_url};
+use portcullis_resilience::BreakerState;
 use portcullis_token::{
     Algorithm, ClaimNames, ClaimRule, IssuerMatch, SignatureOutcome, TokenError, TokenPolicy, UnixMillis,
     UnverifiedToken,
@@ -46,6 +48,8 @@ pub(super) struct Issuer {
     pub(super) pusher: Option<TokenPolicy>,
     /// Of security events that revoke its tokens.
     pub(super) receivers: Vec<EventReceiver>,
+    /// Who says what its tokens mean; `None` if they are JWTs.
+    pub(super) introspector: Option<Introspector>,
     /// `issuer` that a discovery document must have.
     issuer: String,
     /// URL of the key set or, with `has_discovery`, of the document that names it. Empty if the policy holds the keys.
@@ -81,16 +85,24 @@ impl Issuer {
         metrics: Rc<Metrics>,
     ) -> Result<Self, Misconfiguration> {
         let unusable = || Misconfiguration::unusable_issuer(&issuer.name);
+        let introspection = issuer.introspection.as_ref();
+        let introspector =
+            introspection.map(|config| Introspector::new(&issuer.name, config, settings, &metrics)).transpose()?;
         let mut keys = IssuerKeys::default();
-        let (url, has_discovery) = match issuer.jwks().ok_or_else(unusable)? {
-            JwksSource::Policy(text) => {
+        let source = if issuer.has_opaque_tokens() { Some(None) } else { issuer.jwks().map(Some) };
+        let (url, has_discovery) = match source.ok_or_else(unusable)? {
+            None => {
+                keys.is_fixed = true;
+                (String::new(), false)
+            }
+            Some(JwksSource::Policy(text)) => {
                 let set = KeySet::parse_strict(text.as_bytes(), &token.algorithms);
                 keys = IssuerKeys::fixed(set.map_err(|_| unusable())?);
                 (String::new(), false)
             }
-            JwksSource::Url(url) => (url, false),
-            JwksSource::Discovery => (keys::discovery_url(&issuer.issuer), true),
-            JwksSource::Upstream { upstream, path } => {
+            Some(JwksSource::Url(url)) => (url, false),
+            Some(JwksSource::Discovery) => (keys::discovery_url(&issuer.issuer), true),
+            Some(JwksSource::Upstream { upstream, path }) => {
                 let upstream = upstreams.iter().find(|known| known.config.name == upstream);
                 let base = upstream.and_then(|upstream| upstream.urls().next()).ok_or_else(unusable)?;
                 (format!("{base}{path}"), false)
@@ -106,6 +118,7 @@ impl Issuer {
             proof: issuer.proof,
             is_revocable: issuer.revocable,
             receivers: EventReceiver::of_issuer(issuer, &token, settings),
+            introspector,
             pusher: issuer.revocations_from.as_ref().map(|from| pusher_policy(&token, from)),
             token,
             token_header: issuer.token_header.clone(),
@@ -200,9 +213,17 @@ impl Issuer {
         is_published
     }
 
+    /// Milliseconds for which a verified token is used at most.
+    pub(super) fn token_cache_ms(&self) -> u64 {
+        self.introspector.as_ref().map_or(limits::TOKEN_CACHE_MS, Introspector::cache_ms)
+    }
+
     /// Returns whether there is a usable set for a readiness check that has `begun`. Reads or fetches one
     /// if that is due: anyone may ask.
     pub(super) async fn has_keys(&self, begun: UnixMillis, ports: &impl KeySource) -> bool {
+        if let Some(introspector) = &self.introspector {
+            return introspector.has_secret() && introspector.state().0 != BreakerState::Open;
+        }
         let is_usable = || self.known().usable(ports.now()).is_some();
         let may_ask = || !is_usable() && ports.now().abs_diff(begun) <= limits::KEY_WAIT_MS;
         let is_recent = |at: UnixMillis| ports.now().abs_diff(at) < keys::limits::CACHE_LOOK_MS;

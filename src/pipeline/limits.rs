@@ -141,14 +141,20 @@ pub const NETWORK_SHARE: u32 = 8;
 /// Seconds in `Retry-After` when too many requests wait.
 pub const BUSY_RETRY_S: u64 = 1;
 
-/// Questions to one authorizer at once, of one isolate.
-pub const AUTHORIZER_QUESTIONS: u32 = 512;
+/// Questions to one authorizer or introspection endpoint at once, of one isolate.
+pub const BACKCHANNEL_QUESTIONS: u32 = 512;
 
 /// Decisions of one authorizer that an isolate caches: half a megabyte.
 pub const AUTHORIZER_DECISIONS: usize = 4_096;
 
-/// Bytes of an authorizer's answer, most of which is its context.
-pub const DECISION_BYTES: usize = 16 * 1024;
+/// Bytes of an authorizer's answer, most of which is its context, or of the claims that an introspection endpoint states.
+pub const BACKCHANNEL_BYTES: usize = 16 * 1024;
+
+/// Milliseconds for which an inactive token is remembered: it may be repeated in a moment, and may become active.
+pub const INACTIVE_MS: u64 = 5_000;
+
+/// Inactive tokens that an isolate remembers for each introspection endpoint: half a megabyte.
+pub const INACTIVE_TOKENS: usize = 4_096;
 
 /// Milliseconds from the first try, within which a further one must be able to end; otherwise it does not begin.
 pub const RETRY_TOTAL_MS: u64 = 30_000;

@@ -75,26 +75,35 @@ pub trait AssertionSigner: SignatureVerifier {
     async fn sign_assertion(&self, key: &SigningKey, signing_input: &[u8]) -> Result<Vec<u8>, Fault>;
 }
 
-/// Policy decision points.
-pub trait DecisionPoint: Runtime {
-    /// Posts a question as JSON, without following redirects. Returns the status and the body of the answer, within
-    /// [`super::limits::DECISION_BYTES`].
+/// Servers that are asked before a request is admitted.
+pub trait Backchannels: Runtime {
+    /// Posts a question without following redirects. Returns the status and the body of the answer, within
+    /// [`super::limits::BACKCHANNEL_BYTES`].
     async fn ask(&self, question: &Question<'_>) -> Result<(u64, Vec<u8>), Fault>;
 }
 
-/// A question to a policy decision point.
+/// A question to a policy decision point or an introspection endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Question<'a> {
-    /// The access evaluation endpoint.
+    /// The endpoint.
     pub url: &'a str,
     /// `Authorization`, if it has one.
     pub authorization: Option<&'a str>,
     /// `X-Request-ID`, by which its log is compared with the gateway's.
     pub request_id: &'a str,
-    /// JSON.
-    pub body: &'a str,
+    /// The body.
+    pub body: QuestionBody<'a>,
     /// Milliseconds to the end of the answer.
     pub timeout_ms: u64,
+}
+
+/// What a question is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QuestionBody<'a> {
+    /// JSON.
+    Json(&'a str),
+    /// An access token, which the host sends as a form (RFC 7662, section 2.1).
+    Token(&'a str),
 }
 
 /// The revocation log of all isolates.
@@ -181,7 +190,7 @@ pub trait UpstreamClient: Runtime {
 
 /// All ports, as a whole request needs them.
 pub trait Ports:
-    DecisionPoint
+    Backchannels
     + Geolocation
     + ClientTls
     + KeySource

@@ -9,7 +9,7 @@ use super::{
     answer::Answer,
     answer_plan::AnswerPlan,
     assertion::Claims,
-    authenticator::AuthenticatedToken,
+    authenticator::{AuthenticatedToken, ShownToken},
     credentials,
     denial::Denial,
     endpoints,
@@ -148,7 +148,7 @@ impl Gateway {
             let question = question(asked, &circumstances, &identity.issuer, identity.into());
             let authorizer = self.authorizers.iter().find(|authorizer| authorizer.name() == name);
             // Validation finds an unknown name first.
-            let unknown = Denial::AuthorizationUnavailable { retry_ms: 0, fault: "authorizer_unknown" };
+            let unknown = Denial::AuthorizationUnavailable { retry_ms: 0, fault: "unknown" };
             // Boxed, so that requests to other routes have no room for it.
             let asked = (question.as_deref(), exchange.address());
             Box::pin(authorizer.ok_or(unknown)?.authorize(asked, &exchange.ids.request_id, ports)).await?;
@@ -180,7 +180,9 @@ impl Gateway {
             let cookie = self.policy.token_cookie_name().filter(|_| route.token_cookie);
             let (sources, takes_dpop) = (self.token_sources(route), self.proofs.is_some());
             let (text, header) = credentials::of(head, sources, cookie, self.cors_of(route), takes_dpop)?;
-            let token = self.authenticator.authenticate(text, &mut exchange.key_source, ports).await?;
+            let issuers = route.issuers.as_deref();
+            let shown = ShownToken { text, header, issuers, client: address, request_id: &exchange.ids.request_id };
+            let token = self.authenticator.authenticate(shown, &mut exchange.key_source, ports).await?;
             // For cached tokens, too: a token of one source must not open another.
             if token.issuer.token_header.as_deref() != header {
                 return Err(Denial::TokenMisplaced);

@@ -109,27 +109,27 @@ describe("an authorizer", () => {
     for (const [fault, given, expected, detail] of [
       ["true", { headers: json, body: yes }, "ok"],
       ["false", { json: { decision: false } }, "authorization_denied"],
-      ["a text", { json: { decision: "true" } }, "authorization_unavailable", "authorizer_bad_answer"],
-      ["no JSON", { body: "<html>true</html>" }, "authorization_unavailable", "authorizer_bad_answer"],
+      ["a text", { json: { decision: "true" } }, "authorization_unavailable", "bad_answer"],
+      ["no JSON", { body: "<html>true</html>" }, "authorization_unavailable", "bad_answer"],
       [
         "a redirect to a server that says true",
         { status: 307, headers: { ...json, location: `${other.url}${PLACE}` }, body: yes },
         "authorization_unavailable",
-        "authorizer_redirect",
+        "redirect",
       ],
       [
         "too long",
         { json: { decision: true, context: "x".repeat(1_000_000) } },
         "authorization_unavailable",
-        "authorizer_too_large",
+        "too_large",
       ],
-      ["a fault", { status: 500, body: yes }, "authorization_unavailable", "authorizer_status"],
-      ["never", () => {}, "authorization_unavailable", "authorizer_timeout"],
+      ["a fault", { status: 500, body: yes }, "authorization_unavailable", "status"],
+      ["never", () => {}, "authorization_unavailable", "timeout"],
       [
         "a body that never ends",
         (_request, response) => response.writeHead(200, json).write(`${yes} `),
         "authorization_unavailable",
-        "authorizer_timeout",
+        "timeout",
       ],
       [
         "half a body",
@@ -138,13 +138,13 @@ describe("an authorizer", () => {
           setTimeout(() => response.destroy(), 20);
         },
         "authorization_unavailable",
-        "authorizer_unreachable",
+        "unreachable",
       ],
       [
         "a reset",
         (_request, response) => response.socket.resetAndDestroy(),
         "authorization_unavailable",
-        "authorizer_unreachable",
+        "unreachable",
       ],
     ]) {
       users.forget();
@@ -168,7 +168,7 @@ describe("an authorizer", () => {
     for (let count = 0; count < 5; count += 1)
       assert.equal(codeOf(await get("/cached/1")), "authorization_unavailable");
     const answer = await get("/cached/1");
-    assert.equal((await edge.lineOf(answer)).detail, "authorizer_resting");
+    assert.equal((await edge.lineOf(answer)).detail, "resting");
     const { authorizers } = (await edge.get("/status")).json();
     assert.deepEqual(
       authorizers.map(({ name, status, breaker }) => [name, status, breaker]),

@@ -98,29 +98,29 @@ fn only_a_decision_of_true_lets_a_request_pass() {
         ("true", 200, r#"{"decision":true}"#, OK, ""),
         ("with a context", 200, r#" {"context":{"reason":"x"},"decision":true} "#, OK, ""),
         ("false", 200, r#"{"decision":false,"context":{"reason_user":{"en":"no"}}}"#, DENIED, ""),
-        ("a text", 200, r#"{"decision":"true"}"#, UNAVAILABLE, "authorizer_bad_answer"),
-        ("a number", 200, r#"{"decision":1}"#, UNAVAILABLE, "authorizer_bad_answer"),
-        ("null", 200, r#"{"decision":null}"#, UNAVAILABLE, "authorizer_bad_answer"),
-        ("a list", 200, r#"{"decision":[true]}"#, UNAVAILABLE, "authorizer_bad_answer"),
-        ("another case", 200, r#"{"Decision":true}"#, UNAVAILABLE, "authorizer_bad_answer"),
-        ("nothing", 200, "{}", UNAVAILABLE, "authorizer_bad_answer"),
-        ("no object", 200, "true", UNAVAILABLE, "authorizer_bad_answer"),
-        ("a list of decisions", 200, r#"[{"decision":true}]"#, UNAVAILABLE, "authorizer_bad_answer"),
-        ("several decisions", 200, r#"{"evaluations":[{"decision":true}]}"#, UNAVAILABLE, "authorizer_bad_answer"),
-        ("two decisions", 200, r#"{"decision":false,"decision":true}"#, UNAVAILABLE, "authorizer_bad_answer"),
-        ("more behind it", 200, r#"{"decision":true}{"decision":false}"#, UNAVAILABLE, "authorizer_bad_answer"),
-        ("no JSON", 200, "<html>decision: true</html>", UNAVAILABLE, "authorizer_bad_answer"),
-        ("an empty body", 200, "", UNAVAILABLE, "authorizer_bad_answer"),
-        ("too deep", 200, &deep, UNAVAILABLE, "authorizer_bad_answer"),
-        ("too long", 200, &long, UNAVAILABLE, "authorizer_too_large"),
-        ("created", 201, r#"{"decision":true}"#, UNAVAILABLE, "authorizer_status"),
-        ("no content", 204, "", UNAVAILABLE, "authorizer_status"),
-        ("a redirect", 302, r#"{"decision":true}"#, UNAVAILABLE, "authorizer_redirect"),
-        ("a bad question", 400, r#"{"decision":true}"#, UNAVAILABLE, "authorizer_status"),
-        ("a wrong secret", 401, r#"{"decision":true}"#, UNAVAILABLE, "authorizer_status"),
-        ("forbidden", 403, r#"{"decision":false}"#, UNAVAILABLE, "authorizer_status"),
-        ("too many questions", 429, "", UNAVAILABLE, "authorizer_status"),
-        ("a fault", 500, r#"{"decision":true}"#, UNAVAILABLE, "authorizer_status"),
+        ("a text", 200, r#"{"decision":"true"}"#, UNAVAILABLE, "bad_answer"),
+        ("a number", 200, r#"{"decision":1}"#, UNAVAILABLE, "bad_answer"),
+        ("null", 200, r#"{"decision":null}"#, UNAVAILABLE, "bad_answer"),
+        ("a list", 200, r#"{"decision":[true]}"#, UNAVAILABLE, "bad_answer"),
+        ("another case", 200, r#"{"Decision":true}"#, UNAVAILABLE, "bad_answer"),
+        ("nothing", 200, "{}", UNAVAILABLE, "bad_answer"),
+        ("no object", 200, "true", UNAVAILABLE, "bad_answer"),
+        ("a list of decisions", 200, r#"[{"decision":true}]"#, UNAVAILABLE, "bad_answer"),
+        ("several decisions", 200, r#"{"evaluations":[{"decision":true}]}"#, UNAVAILABLE, "bad_answer"),
+        ("two decisions", 200, r#"{"decision":false,"decision":true}"#, UNAVAILABLE, "bad_answer"),
+        ("more behind it", 200, r#"{"decision":true}{"decision":false}"#, UNAVAILABLE, "bad_answer"),
+        ("no JSON", 200, "<html>decision: true</html>", UNAVAILABLE, "bad_answer"),
+        ("an empty body", 200, "", UNAVAILABLE, "bad_answer"),
+        ("too deep", 200, &deep, UNAVAILABLE, "bad_answer"),
+        ("too long", 200, &long, UNAVAILABLE, "too_large"),
+        ("created", 201, r#"{"decision":true}"#, UNAVAILABLE, "status"),
+        ("no content", 204, "", UNAVAILABLE, "status"),
+        ("a redirect", 302, r#"{"decision":true}"#, UNAVAILABLE, "redirect"),
+        ("a bad question", 400, r#"{"decision":true}"#, UNAVAILABLE, "status"),
+        ("a wrong secret", 401, r#"{"decision":true}"#, UNAVAILABLE, "status"),
+        ("forbidden", 403, r#"{"decision":false}"#, UNAVAILABLE, "status"),
+        ("too many questions", 429, "", UNAVAILABLE, "status"),
+        ("a fault", 500, r#"{"decision":true}"#, UNAVAILABLE, "status"),
     ] {
         ports.forwarded.borrow_mut().clear();
         answers(ports, status, body);
@@ -134,7 +134,7 @@ fn only_a_decision_of_true_lets_a_request_pass() {
             assert!(!answer.body.contains("authorizer"), "{attack}");
         }
     }
-    for (fault, detail) in [(Fault::TimedOut, "authorizer_timeout"), (Fault::Unreachable, "authorizer_unreachable")] {
+    for (fault, detail) in [(Fault::TimedOut, "timeout"), (Fault::Unreachable, "unreachable")] {
         *ports.decision.borrow_mut() = Err(fault);
         let seen = send(&world, "GET /items/7", &json!({}), "192.0.2.1");
         assert_eq!((verdict(&seen), seen.record.detail.as_deref()), (UNAVAILABLE, Some(detail)));
@@ -240,7 +240,7 @@ fn a_claim_is_stated_exactly_or_the_authorizer_is_not_asked() {
         ("a list with null", json!({ "tenant": ["a", null] })),
         ("an object within an object", json!({ "org": { "id": { "a": 1 } } })),
     ] {
-        assert_eq!(sends(&claims), (UNAVAILABLE, 0, "authorizer_claims".to_owned()), "{attack}");
+        assert_eq!(sends(&claims), (UNAVAILABLE, 0, "claims".to_owned()), "{attack}");
     }
     // Not as if the claim were there, and without an effect on others.
     assert_eq!(sends(&json!({})), (OK, 1, String::new()));
@@ -265,7 +265,7 @@ fn questions_of_one_network_leave_room_for_those_of_others() {
             Poll::Ready(handled) => {
                 let seen = Seen::from(handled);
                 let found = (verdict(&seen), seen.record.detail.as_deref());
-                assert_eq!(found, (UNAVAILABLE, Some("authorizer_busy")));
+                assert_eq!(found, (UNAVAILABLE, Some("busy")));
                 None
             }
         }
@@ -286,21 +286,21 @@ fn the_circuit_opens_by_outages_alone_and_closes_again() {
     // A server may answer 500 to one caller's question.
     for status in [302, 400, 401, 429, 500, 501, 505, 599] {
         answers(ports, status, "");
-        (0..10).for_each(|_| assert_eq!(detail().replace("_redirect", "_status"), "authorizer_status", "{status}"));
+        (0..10).for_each(|_| assert_eq!(detail().replace("redirect", "status"), "status", "{status}"));
     }
     for body in ["{}", r#"{"decision":false}"#] {
         answers(ports, 200, body);
-        (0..10).for_each(|_| assert_ne!(detail(), "authorizer_resting", "{body}"));
+        (0..10).for_each(|_| assert_ne!(detail(), "resting", "{body}"));
     }
     for status in [502, 503, 504] {
         answers(ports, status, "");
-        assert_eq!(detail(), "authorizer_status");
+        assert_eq!(detail(), "status");
     }
     *ports.decision.borrow_mut() = Err(Fault::TimedOut);
-    (0..2).for_each(|_| assert_eq!(detail(), "authorizer_timeout"));
+    (0..2).for_each(|_| assert_eq!(detail(), "timeout"));
     ports.questions.borrow_mut().clear();
     let seen = send(&world, "GET /items/7", &json!({}), "192.0.2.1");
-    assert_eq!((verdict(&seen), seen.record.detail.as_deref()), (UNAVAILABLE, Some("authorizer_resting")));
+    assert_eq!((verdict(&seen), seen.record.detail.as_deref()), (UNAVAILABLE, Some("resting")));
     assert_eq!(header(answer(&seen), "retry-after"), Some("1"));
     assert_eq!(ports.questions.borrow().len(), 0);
     // Other routes and other authorizers are untouched.
@@ -394,12 +394,11 @@ fn status_metrics_and_the_policy_tool_know_authorizers() {
         json!({ "name": name, "status": status, "breaker": "closed", "cached_decisions": cached,
                 "last_error": error })
     };
-    let expected =
-        json!([part("cached", "healthy", 1, Value::Null), part("pdp", "degraded", 0, json!("authorizer_status"))]);
+    let expected = json!([part("cached", "healthy", 1, Value::Null), part("pdp", "degraded", 0, json!("status"))]);
     assert_eq!(document["authorizers"], expected);
     assert!(!document.to_string().contains("pdp.example"));
     let metrics = ports.send(gateway, "GET", "/metrics", &operator);
-    for (name, result) in [("cached", "permit"), ("cached", "cached"), ("pdp", "deny"), ("pdp", "authorizer_status")] {
+    for (name, result) in [("cached", "permit"), ("cached", "cached"), ("pdp", "deny"), ("pdp", "status")] {
         let series = format!("gateway_authorizer_total{{authorizer=\"{name}\",result=\"{result}\"}} 1\n");
         assert!(answer(&metrics).body.contains(&series), "{series}");
     }

@@ -11,9 +11,9 @@ use futures_executor::block_on;
 use portcullis::pipeline::{
     Answer, BackgroundTask, Gateway, Handled, Head, LogRecord, Misconfiguration, Outcome,
     ports::{
-        AssertionSigner, ClientTls, DecisionPoint, Document, Forwarded, Geolocation, KeyOwner, KeySource, LogPart,
-        LogText, MetricsStore, Ports, ProofLog, Question, RateLimitCounter, RequestValidator, RevocationLog, Runtime,
-        SignatureVerifier, SpanCollector, UpstreamClient,
+        AssertionSigner, Backchannels, ClientTls, Document, Forwarded, Geolocation, KeyOwner, KeySource, LogPart,
+        LogText, MetricsStore, Ports, ProofLog, Question, QuestionBody, RateLimitCounter, RequestValidator,
+        RevocationLog, Runtime, SignatureVerifier, SpanCollector, UpstreamClient,
     },
     wire::{AnswerFacts, Fault, Forward, HeaderChanges},
 };
@@ -402,19 +402,22 @@ impl Runtime for FakePorts {
     }
 }
 
-impl DecisionPoint for FakePorts {
+impl Backchannels for FakePorts {
     async fn ask(&self, question: &Question<'_>) -> Result<(u64, Vec<u8>), Fault> {
         self.questions.borrow_mut().push(Asked {
             url: question.url.to_owned(),
             authorization: question.authorization.map(str::to_owned),
             request_id: question.request_id.to_owned(),
-            body: serde_json::from_str(question.body).unwrap(),
+            body: match question.body {
+                QuestionBody::Json(text) => serde_json::from_str(text).unwrap(),
+                QuestionBody::Token(text) => text.into(),
+            },
         });
         if self.decision_never_comes.get() {
             return std::future::pending().await;
         }
         let (status, body) = self.decision.borrow().clone()?;
-        if body.len() > portcullis::pipeline::limits::DECISION_BYTES {
+        if body.len() > portcullis::pipeline::limits::BACKCHANNEL_BYTES {
             return Err(Fault::TooLarge);
         }
         Ok((status, body.into_bytes()))

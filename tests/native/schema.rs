@@ -26,6 +26,7 @@ fn the_committed_schema_and_reference_are_up_to_date() {
 #[test]
 fn the_schema_has_the_ranges_and_defaults_of_the_validation() {
     const VALID: &str = "[issuers.id]\nissuer = \"a\"\naudience = [\"b\"]\nalgorithms = [\"RS256\"]\njwks_url = \"https://a.example/\"\nISSUER\n\
+                         [issuers.opaque]\nissuer = \"c\"\naudience = [\"b\"]\nintrospection = { url = \"https://d.example\" }\n\
                          [upstreams.shop]\nurl = \"https://b.example\"\nUPSTREAM\n\
                          [limits.l]\nby = \"ip\"\nLIMIT\n[authorizers.p]\nurl = \"https://c.example\"\nAUTHORIZER\n[cors.c]\norigins = [\"*\"]\nCORS\nREVOCATION\n\
                          [[routes]]\npath = \"/a\"\nmethods = [\"GET\"]\nupstream = \"shop\"\naccess = \"user\"\nROUTE\n";
@@ -46,6 +47,7 @@ fn the_schema_has_the_ranges_and_defaults_of_the_validation() {
         ("Maintenance", "UPSTREAM", "maintenance = { {} }"),
         ("Limit", "LIMIT", "{}"),
         ("Authorizer", "AUTHORIZER", "{}"),
+        ("Introspection", "url = \"https://d.example\"", "url = \"https://d.example\", {}"),
         ("Cors", "CORS", "{}"),
         ("Revocation", "REVOCATION", "[revocation]\n{}"),
         ("Route", "ROUTE", "{}"),

@@ -52,8 +52,8 @@ pub use error::Mistake;
 pub use event_request::{event_path, event_token};
 pub use model::{
     Assertion, AssertionAlgorithm, Authorizer, Breaker, COOKIE_PREFIX, ClaimValue, Claims, Cors, EncodedPath, Events,
-    HeaderRules, HeaderValue, Issuer, JwksSource, Limit, LimitBy, Logout, METHODS, Maintenance, OnDown, Policy, Proof,
-    RefusalTemplate, ReplacePrefix, Resource, Revocation, RevocationCheck, Route, TokenCookie, Upstream,
+    HeaderRules, HeaderValue, Introspection, Issuer, JwksSource, Limit, LimitBy, Logout, METHODS, Maintenance, OnDown,
+    Policy, Proof, RefusalTemplate, ReplacePrefix, Resource, Revocation, RevocationCheck, Route, TokenCookie, Upstream,
     UpstreamTarget, Variants,
 };
 pub use network::Network;

@@ -128,11 +128,14 @@ pub const HEADER_VALUE_BYTES: usize = 1_024;
 /// Seconds since a login, at most 30 days: sessions hardly last longer.
 pub const MAX_AGE_S: Bounds = 1..=2_592_000;
 
-/// Milliseconds for a decision. Each request waits for it.
-pub const AUTHORIZER_TIMEOUT_MS: Bounds = 1..=10_000;
+/// Milliseconds for a decision or an introspection. Each request waits for it.
+pub const BACKCHANNEL_TIMEOUT_MS: Bounds = 1..=10_000;
 
 /// Seconds for which a decision is used. A permission that is taken away lasts as long.
 pub const AUTHORIZER_CACHE_S: Bounds = 0..=300;
+
+/// Seconds for which an introspection is used. A token that is ended is accepted for as long.
+pub const INTROSPECTION_CACHE_S: Bounds = 1..=300;
 
 /// Levels of `any` and `all`. People cannot read deeper rules.
 pub const ACCESS_DEPTH: usize = 4;

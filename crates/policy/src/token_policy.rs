@@ -50,13 +50,13 @@ pub fn claims_in_assertions(policy: &Policy) -> Vec<String> {
 
 impl Issuer {
     /// Returns how this issuer's tokens are checked; `kept` are the claims to keep for access rules.
-    /// `None` if an algorithm is unknown or there is none.
+    /// `None` if an algorithm is unknown, or there is none for tokens with signatures.
     pub fn token_policy(&self, kept: &[ClaimPath]) -> Option<TokenPolicy> {
         let algorithms: Vec<Algorithm> =
             self.algorithms.iter().flatten().map(|name| Algorithm::from_name(name)).collect::<Option<_>>()?;
         let usual = ClaimNames::default();
         let or = |path: &Option<ClaimPath>, usual: ClaimPath| path.clone().unwrap_or(usual);
-        (!algorithms.is_empty()).then(|| TokenPolicy {
+        (algorithms.is_empty() == self.has_opaque_tokens()).then(|| TokenPolicy {
             issuer: self.issuer.clone(),
             tenants: self.tenants.clone(),
             audience: self.audience.clone(),

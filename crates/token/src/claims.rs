@@ -53,8 +53,8 @@ pub struct Identity {
     pub confirmation: Option<Box<Confirmation>>,
 }
 
-/// An identity from a token whose signature and claims were checked. Constructed only by
-/// [`crate::UnverifiedToken::admit`].
+/// An identity from a token whose claims were checked, and that is authentic by its signature
+/// ([`crate::UnverifiedToken::admit`]) or by the statement of its authority ([`crate::admit_stated`]).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifiedToken(Identity);
 

@@ -30,6 +30,8 @@ named_enum! {
     UnknownKey = "token_key_unknown",
     /// The signature does not verify.
     BadSignature = "token_signature_invalid",
+    /// Its authorization server says that it is not active, or no store knows it.
+    Inactive = "token_inactive",
     /// `exp` and leeway have passed.
     Expired = "token_expired",
     /// `nbf` or `iat` is in the future beyond leeway.

@@ -41,6 +41,13 @@ impl StrictObject {
         self.0.get(name)
     }
 
+    /// Adds a member unless there is one that is not `null`.
+    pub(crate) fn insert_missing(&mut self, name: &str, value: Value) {
+        if self.member(name).is_none_or(Value::is_null) {
+            self.0.insert(name.to_owned(), value);
+        }
+    }
+
     /// Returns a member by value.
     pub(crate) fn into_member(self, name: &str) -> Option<Value> {
         self.0.into_iter().find_map(|(known, value)| (known == name).then_some(value))

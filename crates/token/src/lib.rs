@@ -6,7 +6,8 @@
 //! - [`parse`] decodes a token's text to an [`UnverifiedToken`], whose claims cannot be read.
 //! - [`UnverifiedToken::select_algorithm`] chooses how to check its signature, by its issuer's
 //!   [`TokenPolicy`].
-//! - [`UnverifiedToken::admit`] is the only constructor of a [`VerifiedToken`].
+//! - [`UnverifiedToken::admit`] makes a [`VerifiedToken`] of a JWT. [`admit_introspected`] and [`admit_stated`] make one of
+//!   what the authority of an opaque token states.
 //! - [`UnverifiedToken::admit_event`] is the only constructor of a [`SecurityEvent`].
 //! - [`explain`] runs the same checks without stopping at the first failure, for a person to read.
 //! - [`parse_proof`] reads a proof that its sender owns a token (RFC 9449).
@@ -31,6 +32,7 @@ mod json;
 pub mod keys;
 pub mod limits;
 mod named_enum;
+mod opaque;
 mod policy;
 mod proof;
 pub mod revocation;
@@ -47,6 +49,7 @@ pub use error::TokenError;
 pub use event::{EventError, EventFault, EventForm, EventPolicy, EventResult, SecurityEvent};
 pub use explain::{Explanation, explain};
 pub use json::{StrictObject, deserialize_strict};
+pub use opaque::{admit_introspected, admit_stated};
 pub use policy::{ClaimNames, IssuerMatch, TENANT_PLACEHOLDER, TokenPolicy};
 pub use proof::{ExpectedProof, PROOF_ALGORITHMS, ProofError, ProofId, UnverifiedProof, VerifiedProof, parse_proof};
 pub use signature::{PublicKey, SignatureOutcome, check_signature};

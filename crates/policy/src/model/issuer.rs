@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{number, proof::Proof};
+use super::{number, proof::Proof, upstream::Breaker};
 
 /// One issuer of tokens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,6 +79,11 @@ pub struct Issuer {
     /// Content of `jwks_file`, if the file could be read.
     #[serde(skip)]
     pub(crate) jwks_file_text: Option<String>,
+    /// Endpoint that says what its tokens mean (RFC 7662). Its tokens are opaque: what has the form of a JWT is refused. It
+    /// has no keys, so `algorithms`, `types`, `token_type`, `tenants`, `provider`, `revocations_from`, `logout` and `events`
+    /// do not go with it. Example:
+    /// `introspection = { url = "https://id.example.com/introspect", client_id = "gateway" }`
+    pub introspection: Option<Introspection>,
     /// Whether tokens can be revoked before they expire, by routes with `ends_session`.
     #[serde(default)]
     pub revocable: bool,
@@ -92,6 +97,29 @@ pub struct Issuer {
     /// `POST /_gateway/events/NAME`. Implies `revocable`. Example:
     /// `events = { audience = ["https://api.example.com"] }`
     pub events: Option<Events>,
+}
+
+/// The introspection endpoint of an issuer. The variable `INTROSPECTION_<NAME>_URL` replaces `url` at run time. The secret
+/// `INTROSPECTION_SECRET_<NAME>` authenticates the gateway: as the secret of `client_id`, or as a bearer token without
+/// `client_id`. See docs/standards/introspection.md.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Introspection {
+    /// Its URL. `http://` is for loopback on a development machine.
+    pub url: String,
+    /// The gateway's client id at the authorization server.
+    pub client_id: Option<String>,
+    /// Milliseconds to its answer; then 503.
+    #[serde(default = "number::<1_000, u64>")]
+    pub timeout_ms: u64,
+    /// Longest time in seconds for which an isolate uses an answer. A token that the server ends is accepted for as long,
+    /// unless the gateway's revocation log has it. An inactive token is remembered for five seconds.
+    #[serde(default = "number::<30, u64>")]
+    pub cache_s: u64,
+    /// Circuit breaker. It opens after consecutive outages (no connection, no answer in time, or 502, 503 or 504).
+    #[serde(default)]
+    pub breaker: Breaker,
 }
 
 /// Logout tokens of an issuer.
@@ -148,6 +176,11 @@ impl Issuer {
     /// Returns whether its tokens can be revoked.
     pub(crate) fn has_revocable_tokens(&self) -> bool {
         self.revocable || self.revocations_from.is_some() || self.logout.is_some() || self.events.is_some()
+    }
+
+    /// Returns whether its tokens have no claims of their own, and no signature.
+    pub fn has_opaque_tokens(&self) -> bool {
+        self.introspection.is_some()
     }
 
     /// Returns whether it accepts events of a form.

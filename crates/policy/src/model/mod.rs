@@ -20,7 +20,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use authorizer::Authorizer;
-pub use issuer::{Claims, Events, Issuer, JwksSource, Logout};
+pub use issuer::{Claims, Events, Introspection, Issuer, JwksSource, Logout};
 pub use proof::Proof;
 pub use refusal::RefusalTemplate;
 pub use route::{

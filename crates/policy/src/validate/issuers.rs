@@ -81,8 +81,21 @@ impl<'a> Validator<'a> {
         }
         self.tenants(at, issuer);
         self.events(at, issuer);
-        self.algorithms(at, issuer);
         self.claims(at, issuer);
+        if issuer.has_opaque_tokens() {
+            self.opaque(at, issuer);
+        } else {
+            self.signatures(at, issuer);
+        }
+        // Every name is noted, also after one that is taken.
+        let taken = issuer.names().into_iter().filter(|name| !known.insert(name.clone())).count();
+        let fault = "another issuer has the same `iss`; a token is judged by one policy alone";
+        self.require(taken == 0, &at.key("issuer"), || fault);
+    }
+
+    /// Checks how signatures are checked, and where the keys are.
+    fn signatures(&mut self, at: &Place<'_>, issuer: &Issuer) {
+        self.algorithms(at, issuer);
         match issuer.provider.as_deref().filter(|provider| providers::find(provider).is_none()) {
             None => self.keys(at, issuer),
             Some(unknown) => {
@@ -97,10 +110,6 @@ impl<'a> Validator<'a> {
                 );
             }
         }
-        // Every name is noted, also after one that is taken.
-        let taken = issuer.names().into_iter().filter(|name| !known.insert(name.clone())).count();
-        let fault = "another issuer has the same `iss`; a token is judged by one policy alone";
-        self.require(taken == 0, &at.key("issuer"), || fault);
     }
 
     fn tenants(&mut self, at: &Place<'_>, issuer: &Issuer) {

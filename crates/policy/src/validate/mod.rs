@@ -2,6 +2,7 @@
 //! built into the Worker, or one that was pushed.
 
 mod issuers;
+mod opaque;
 mod refusals;
 mod resources;
 mod routes;
@@ -289,7 +290,7 @@ impl<'a> Validator<'a> {
 
     fn authorizer(&mut self, at: &Place<'_>, authorizer: &Authorizer) {
         self.url(&at.key("url"), "its url", &authorizer.url, check_url);
-        self.bounds(&at.key("timeout_ms"), authorizer.timeout_ms, limits::AUTHORIZER_TIMEOUT_MS);
+        self.bounds(&at.key("timeout_ms"), authorizer.timeout_ms, limits::BACKCHANNEL_TIMEOUT_MS);
         self.bounds(&at.key("cache_s"), authorizer.cache_s, limits::AUTHORIZER_CACHE_S);
         self.breaker(&at.key("breaker"), &authorizer.breaker);
     }

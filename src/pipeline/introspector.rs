@@ -1,0 +1,160 @@
+//! Introspection (RFC 7662): asks an authorization server what an opaque token means. Owns the memory of inactive tokens;
+//! the authenticator caches active ones, as it does verified JWTs.
+
+use std::{cell::RefCell, fmt::Write as _, net::IpAddr, rc::Rc};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use portcullis_resilience::BreakerState;
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    backchannel::{AskFault, Backchannel},
+    credentials,
+    denial::Denial,
+    limited_cache::LimitedCache,
+    limits,
+    metrics::Metrics,
+    permits::Lease,
+    ports::{Backchannels, QuestionBody},
+    settings::{Misconfiguration, Settings},
+};
+use portcullis_policy::Introspection;
+use portcullis_token::{self as token, TokenError, TokenPolicy, VerifiedToken};
+
+/// The introspection endpoint of one issuer.
+pub(super) struct Introspector {
+    backchannel: Backchannel,
+    /// Name of the issuer.
+    issuer: String,
+    /// Seconds for which an answer is used at most.
+    cache_s: u64,
+    /// Why a token was refused, by its digest.
+    inactive: RefCell<LimitedCache<[u8; 32], TokenError>>,
+    /// Whether the gateway has a secret for it.
+    has_secret: bool,
+    metrics: Rc<Metrics>,
+}
+
+impl Introspector {
+    /// # Errors
+    /// [`Misconfiguration`]: the URL in the settings is not one, it is plain HTTP outside development, or the secret
+    /// is no bearer token and there is no `client_id`.
+    pub(super) fn new(
+        issuer: &str,
+        config: &Introspection,
+        settings: &Settings<'_>,
+        metrics: &Rc<Metrics>,
+    ) -> Result<Self, Misconfiguration> {
+        let suffix = issuer.to_ascii_uppercase().replace('-', "_");
+        let (variable, secret) = (format!("INTROSPECTION_{suffix}_URL"), format!("INTROSPECTION_SECRET_{suffix}"));
+        let shared = settings.non_empty(&secret);
+        let has_secret = shared.is_some();
+        let authorization = match (&config.client_id, shared) {
+            (_, None) => None,
+            (Some(id), Some(shared)) => Some(basic(id, &shared)),
+            (None, Some(shared)) if credentials::is_token(&shared) => Some(["Bearer ", &shared].concat()),
+            (None, Some(_)) => {
+                return Err(Misconfiguration(format!(
+                    "secret {secret} has other characters than letters, digits and -._~+/=; or write client_id, whose \
+                     secret it then is"
+                )));
+            }
+        };
+        let what = format!("the introspection endpoint of issuer {issuer:?}");
+        let place = (config.url.as_str(), variable.as_str(), what.as_str());
+        Ok(Self {
+            backchannel: Backchannel::new(place, authorization, (config.timeout_ms, &config.breaker), settings)?,
+            issuer: issuer.to_owned(),
+            cache_s: config.cache_s,
+            inactive: RefCell::new(LimitedCache::new(limits::INACTIVE_TOKENS)),
+            has_secret,
+            metrics: Rc::clone(metrics),
+        })
+    }
+
+    /// Asks what a token means, unless it was inactive a moment ago.
+    ///
+    /// # Errors
+    /// [`TokenError`], or [`Denial::IntrospectionUnavailable`] without an answer.
+    pub(super) async fn verify(
+        &self,
+        (text, policy): (&str, &TokenPolicy),
+        (client, request_id): (Option<IpAddr>, &str),
+        ports: &impl Backchannels,
+    ) -> Result<VerifiedToken, Denial> {
+        let (digest, now) = (<[u8; 32]>::from(Sha256::digest(text)), ports.now());
+        let known = self.inactive.borrow().find(&digest, now).copied();
+        if let Some(error) = known {
+            self.count("cached");
+            return Err(error.into());
+        }
+        let verified = match self.ask((text, policy), (client, request_id), ports).await {
+            Ok(verified) => verified,
+            Err((fault, retry_ms)) => {
+                self.count(fault);
+                return Err(Denial::IntrospectionUnavailable { retry_ms, fault });
+            }
+        };
+        self.count(if verified.is_ok() { "active" } else { "refused" });
+        verified.map_err(|error| {
+            let lease = Lease { since: now, lasts_ms: limits::INACTIVE_MS };
+            self.inactive.borrow_mut().insert(digest, error, 1, lease);
+            error.into()
+        })
+    }
+
+    async fn ask(
+        &self,
+        (text, policy): (&str, &TokenPolicy),
+        (client, request_id): (Option<IpAddr>, &str),
+        ports: &impl Backchannels,
+    ) -> Result<Result<VerifiedToken, TokenError>, AskFault> {
+        let answer = self.backchannel.ask((QuestionBody::Token(text), client), request_id, ports).await?;
+        // An answer without it is none of an introspection endpoint, and says nothing about the token.
+        if !answer.member("active").is_some_and(serde_json::Value::is_boolean) {
+            return Err(self.backchannel.note_bad_answer());
+        }
+        Ok(token::admit_introspected(answer, policy, self.cache_s, ports.now()))
+    }
+
+    fn count(&self, result: &str) {
+        let issuer = &self.issuer;
+        self.metrics.count(format_args!("gateway_introspection_total{{issuer=\"{issuer}\",result=\"{result}\"}}"));
+    }
+
+    /// Milliseconds for which an answer is used at most.
+    pub(super) fn cache_ms(&self) -> u64 {
+        self.cache_s.saturating_mul(1000)
+    }
+
+    /// Returns the state of its circuit, and why the last question has no answer.
+    pub(super) fn state(&self) -> (BreakerState, Option<&'static str>) {
+        self.backchannel.state()
+    }
+
+    /// Returns whether it has what authenticates the gateway.
+    pub(super) const fn has_secret(&self) -> bool {
+        self.has_secret
+    }
+}
+
+/// Returns `Authorization` of a client (RFC 6749, section 2.3.1).
+fn basic(id: &str, secret: &str) -> String {
+    let mut pair = form_encoded(id);
+    pair.push(':');
+    pair.push_str(&form_encoded(secret));
+    ["Basic ", &STANDARD.encode(pair)].concat()
+}
+
+fn form_encoded(text: &str) -> String {
+    let mut encoded = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_') {
+            encoded.push(char::from(byte));
+        } else {
+            // Writing to a String cannot fail.
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+    }
+    encoded
+}
