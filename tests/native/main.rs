@@ -14,6 +14,7 @@
 
 mod access;
 mod answers;
+mod api_keys;
 mod asserted_claims;
 mod assertion;
 mod assertion_keys;

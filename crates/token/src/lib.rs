@@ -10,6 +10,7 @@
 //!   what the authority of an opaque token states.
 //! - [`UnverifiedToken::admit_event`] is the only constructor of a [`SecurityEvent`].
 //! - [`explain`] runs the same checks without stopping at the first failure, for a person to read.
+//! - [`ApiKey`] makes and recognises the text of an API key.
 //! - [`parse_proof`] reads a proof that its sender owns a token (RFC 9449).
 //! - [`keys`] reads an issuer's key set and decides when to fetch it.
 //! - [`revocation`] keeps an isolate's copy of the revocation log.
@@ -19,6 +20,7 @@
 //! the signature is `iss`, because it names the policy that the token is checked against.
 
 mod algorithm;
+mod api_key;
 mod check;
 mod claim_rule;
 mod claims;
@@ -40,6 +42,7 @@ mod signature;
 mod time;
 
 pub use algorithm::Algorithm;
+pub use api_key::ApiKey;
 pub use check::Check;
 pub use claim_rule::{ClaimPath, ClaimRule, deserialize_claim_path};
 pub use claims::{Identity, VerifiedToken, date};

@@ -33,6 +33,12 @@ pub(crate) fn is_base64url(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }
 
+/// Random bytes of an API key: 160 bits cannot be guessed, and a digest of them needs no salt.
+pub const API_KEY_RANDOM_BYTES: usize = 20;
+
+/// Bytes of an API key's checksum: one of four billion mistyped keys passes it.
+pub const API_KEY_CHECKSUM_BYTES: usize = 4;
+
 /// Bytes of a proof (DPoP). One with a P-256 key has 600, one with an RSA-4096 key 2 KB.
 pub const PROOF_BYTES: usize = 4 * 1024;
 
