@@ -468,3 +468,62 @@ async fn an_incomplete_first_administrator_is_a_wrong_setting() {
         assert_eq!((output.status.code(), err.contains(text)), (Some(2), true), "{settings:?}: {err}");
     }
 }
+
+#[tokio::test]
+async fn health_says_whether_the_services_are_ready() {
+    let mut app = App::start().await;
+    let port = |service| app.url(service, "").rsplit(':').next().unwrap().to_owned();
+    let (auth, users) = (port(Service::Auth), port(Service::Users));
+    let ask = |which: &'static str, auth: &str, users: &str| {
+        let arguments = ["health", which, "--json", "--auth-port", auth, "--users-port", users].map(str::to_owned);
+        let databases = &app.databases;
+        async move { run(databases, &arguments.each_ref().map(String::as_str), "").await }
+    };
+    assert_eq!(ask("all", &auth, &users).await.document(), json!({ "ready": ["auth", "users"] }));
+    assert_eq!(ask("auth", &auth, "9").await.document(), json!({ "ready": ["auth"] }));
+    let result = ask("all", &auth, "9").await;
+    assert_eq!((result.code, result.err.contains("the users service does not answer at 127.0.0.1:9")), (1, true));
+    app.stop().await;
+    let result = run(&app.databases, &["health", "users", "--users-port", &users], "").await;
+    assert_eq!((result.code, result.err.contains("does not answer")), (1, true), "{result:?}");
+}
+
+#[tokio::test]
+async fn secrets_are_read_from_private_files() {
+    const NAMES: [&str; 5] = [
+        "ASSERTION_KEYS_AUTH",
+        "ASSERTION_KEYS_USERS",
+        "SERVICE_SECRET_AUTH_SERVICE",
+        "SERVICE_SECRET_USER_SERVICE",
+        "METRICS_TOKEN",
+    ];
+    use std::os::unix::fs::PermissionsExt as _;
+    let databases = Databases::make().await;
+    let mut command = program(&databases, &["serve"]);
+    command.env("METRICS_TOKEN", "a token for the metrics");
+    let values: Vec<(String, String)> = command
+        .get_envs()
+        .filter_map(|(name, value)| Some((name.to_str()?.to_owned(), value?.to_str()?.to_owned())))
+        .filter(|(name, _)| NAMES.contains(&name.as_str()))
+        .collect();
+    assert_eq!(values.len(), NAMES.len());
+    for (name, value) in &values {
+        let file = databases.folder.path().join(name);
+        write_private(&file, format!("{value}\n"));
+        command.env_remove(name).env(format!("{name}_FILE"), file);
+    }
+    let mut serving = Serving::start(command);
+    let line = serving.until("\"service\":\"auth\"");
+    drop(serving);
+    assert!(!values.iter().any(|(_, value)| line.contains(value.as_str())));
+
+    for name in NAMES {
+        let file = databases.folder.path().join(name);
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+        let mut command = program(&databases, &["serve"]);
+        let output = command.env_remove(name).env(format!("{name}_FILE"), &file).output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{name}: {text}");
+        assert!(text.contains(&format!("{name}_FILE")) && text.contains("chmod 600"), "{text}");
+    }
+}

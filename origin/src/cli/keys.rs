@@ -68,7 +68,7 @@ pub(super) async fn run(command: Command, output: Output) -> Result<(), StartErr
 }
 
 fn with_master_key(settings: Settings) -> Result<Settings, StartError> {
-    Ok(settings.with_secrets(Secrets::from_env()).with_local_master_key()?)
+    Ok(settings.with_secrets(Secrets::from_env()?).with_local_master_key()?)
 }
 
 async fn list(settings: &Settings, output: Output) -> Result<(), StartError> {

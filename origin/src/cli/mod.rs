@@ -5,6 +5,7 @@
 
 mod admin;
 mod backup;
+mod health;
 mod keys;
 mod openapi;
 mod output;
@@ -39,6 +40,7 @@ Secrets are read only from the environment, which a process list does not show:
   ASSERTION_KEYS_AUTH, …_USERS     shared with the gateway, one for each service
   SERVICE_SECRET_AUTH_SERVICE, SERVICE_SECRET_USER_SERVICE
   METRICS_TOKEN                    required by /metrics if it is set
+                                   each of these also as …_FILE, a private file
   ADMIN_EMAIL with ADMIN_PASSWORD or ADMIN_PASSWORD_FILE
                                    the first administrator, created if there is none
 
@@ -73,6 +75,20 @@ Examples:
   AUTH_DATABASE_URL=postgres://db/auth portcullis-origin serve auth")]
     Serve {
         /// The services to run.
+        #[arg(default_value = "all")]
+        service: serve::Service,
+        #[command(flatten)]
+        settings: Box<Settings>,
+    },
+    /// Ask the services that run with these settings on this machine whether they are ready.
+    #[command(after_help = "\
+For the health check of a container, which needs no other program. The exit code is 0 if they
+are ready, and 1 if not.
+
+Example:
+  portcullis-origin health auth")]
+    Health {
+        /// The services to ask.
         #[arg(default_value = "all")]
         service: serve::Service,
         #[command(flatten)]
@@ -163,7 +179,11 @@ pub(crate) async fn run() -> ExitCode {
     init_log(&cli);
     let output = Output { json: cli.json };
     let result = match cli.command {
-        Command::Serve { service, settings } => serve::serve(service, settings.with_secrets(Secrets::from_env())).await,
+        Command::Serve { service, settings } => match Secrets::from_env() {
+            Ok(secrets) => serve::serve(service, settings.with_secrets(secrets)).await,
+            Err(fault) => Err(fault.into()),
+        },
+        Command::Health { service, settings } => health::health(service, &settings, output).await,
         Command::Migrate { settings } => migrate(&settings, output).await,
         Command::Openapi { service } => openapi::openapi(service, output),
         Command::Backup { service, to, settings } => backup::backup(service, &to, &settings, output).await,

@@ -12,8 +12,8 @@ use crate::{
     setting_error::SettingError,
 };
 
-/// Secrets from the environment. They have no command-line options, because every user can read a
-/// process list.
+/// Secrets from the environment, or from the files that variables with the suffix `_FILE` name. They have no command-line
+/// options, because every user can read a process list.
 #[derive(Debug, Clone, Default)]
 pub struct Secrets {
     /// `MASTER_KEY`.
@@ -45,21 +45,32 @@ const SERVICE_SECRET_CHARS: usize = 32;
 pub(super) const MAKE: &str = "make one with: node -p \"require('crypto').randomBytes(32).toString('base64url')\"";
 
 impl Secrets {
-    /// Reads the environment.
-    pub fn from_env() -> Self {
+    /// Reads the environment, and the files that it names. A variable takes precedence over its file.
+    ///
+    /// # Errors
+    /// [`SettingError`]: a file cannot be read, or other users can read it.
+    pub fn from_env() -> Result<Self, SettingError> {
         let read = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty()).map(Secret::new);
-        Self {
+        let read_or_file = |name: &str| match (read(name), format!("{name}_FILE")) {
+            (Some(secret), _) => Ok(Some(secret)),
+            (None, variable) => {
+                let file = read(&variable).map(|path| PathBuf::from(path.expose()));
+                file.map(|file| secret_file::read_first_line(&variable, &file)).transpose()
+            }
+        };
+        Ok(Self {
+            // The options of the command line name the files of these.
             master_key: read("MASTER_KEY"),
             master_key_old: read("MASTER_KEY_OLD"),
-            assertion_keys_auth: read("ASSERTION_KEYS_AUTH"),
-            assertion_keys_users: read("ASSERTION_KEYS_USERS"),
-            auth_service: read("SERVICE_SECRET_AUTH_SERVICE"),
-            user_service: read("SERVICE_SECRET_USER_SERVICE"),
+            assertion_keys_auth: read_or_file("ASSERTION_KEYS_AUTH")?,
+            assertion_keys_users: read_or_file("ASSERTION_KEYS_USERS")?,
+            auth_service: read_or_file("SERVICE_SECRET_AUTH_SERVICE")?,
+            user_service: read_or_file("SERVICE_SECRET_USER_SERVICE")?,
             admin_email: read("ADMIN_EMAIL").map(|text| text.expose().to_owned()),
             admin_password: read("ADMIN_PASSWORD"),
             admin_password_file: read("ADMIN_PASSWORD_FILE").map(|text| text.expose().into()),
-            metrics_token: read("METRICS_TOKEN"),
-        }
+            metrics_token: read_or_file("METRICS_TOKEN")?,
+        })
     }
 
     /// Returns the keys of the gateway's assertions for the auth service.
