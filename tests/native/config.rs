@@ -69,7 +69,47 @@ fn a_policy_read_back_from_json_is_the_same() {
     for text in [VALID, &short, SHIPPED, &crate::reference::examples()] {
         let policy = check(text).unwrap();
         let json = serde_json::to_string(&policy).unwrap();
-        assert_eq!(portcullis_policy::Policy::read(&json), Ok(policy), "{json}");
+        assert_eq!(portcullis_policy::Policy::read(&json).as_ref(), Ok(&policy), "{json}");
+        let without_nulls = without_nulls(serde_json::from_str(&json).unwrap()).to_string();
+        assert_ne!(without_nulls, json);
+        assert_eq!(portcullis_policy::Policy::read(&without_nulls), Ok(policy), "{without_nulls}");
+    }
+}
+
+fn without_nulls(value: Value) -> Value {
+    match value {
+        Value::Array(items) => items.into_iter().map(without_nulls).collect(),
+        Value::Object(members) => {
+            let present = members.into_iter().filter(|(_, value)| !value.is_null());
+            present.map(|(name, value)| (name, without_nulls(value))).collect()
+        }
+        scalar => scalar,
+    }
+}
+
+#[test]
+fn a_json_policy_that_is_no_policy_is_refused_with_the_reason() {
+    for (json, reason) in [
+        ("", "EOF while parsing a value"),
+        ("{} {}", "trailing characters"),
+        (r#"{ "version": 1, "version": 1 }"#, "an object has a repeated member"),
+        (r#"{ "limits": { "a": { "by": "ip" }, "a": { "by": "user" } } }"#, "an object has a repeated member"),
+        ("[1]", "invalid type: sequence, expected struct Policy"),
+        (r#"{ "revocation": [60] }"#, "invalid type: sequence, expected struct Revocation"),
+        (r#"{ "revocation": null }"#, "invalid type: unit value, expected struct Revocation"),
+        (r#"{ "revocation": { "max_age": 60 } }"#, "unknown field `max_age`, expected `max_age_s`"),
+        (r#"{ "revocation": { "max_age_s": "60" } }"#, r#"invalid type: string "60", expected u64"#),
+        (r#"{ "revocation": { "max_age_s": -1 } }"#, "expected u64"),
+        (r#"{ "version": 4294967296 }"#, "expected u32"),
+        (r#"{ "limits": { "a": {} } }"#, "missing field `by`"),
+        (r#"{ "limits": { "a": { "by": "planet" } } }"#, "unknown variant `planet`"),
+        (r#"{ "limits": { "a": { "by": 1 } } }"#, "expected enum LimitBy"),
+        (r#"{ "limits": { "a": { "by": { "ip": 1 } } } }"#, "expected unit variant"),
+        (r#"{ "cors": { "a": { "origins": "https://a.example" } } }"#, "expected a sequence"),
+        (r#"{ "cors": { "a": { "origins": [], "credentials": 1 } } }"#, "expected a boolean"),
+    ] {
+        let refused = portcullis_policy::Policy::read(json).unwrap_err();
+        assert!(refused.starts_with("the policy cannot be read: ") && refused.contains(reason), "{json}: {refused}");
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::{cell::Cell, net::IpAddr};
 
-use portcullis_token::{ClaimPath, ClaimRule, UnixMillis, deserialize_claim_path};
+use portcullis_token::{
+    ClaimPath, ClaimRule, UnixMillis, ValueDeserializer, deserialize_claim_path, deserialize_strict,
+};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::Value;
 
@@ -373,16 +375,17 @@ impl Serialize for Access {
 
 impl<'de> Deserialize<'de> for Access {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let written = Value::deserialize(deserializer)?;
+        let written = deserialize_strict(deserializer)?;
+        let value = ValueDeserializer::new(&written);
         let access = match (written.as_str(), written.as_object()) {
             (Some("public"), _) => return Ok(Self::Public),
             (Some("user"), _) => return Ok(Self::User),
             (Some(other), _) => return Err(D::Error::custom(format!("access {other:?} is not known; write {FORMS}"))),
             (None, Some(table)) if ["equals_path", "equals_host"].iter().any(|key| table.contains_key(*key)) => {
-                RequestClaim::deserialize(&written).map(Self::RequestClaim)
+                RequestClaim::deserialize(value).map(Self::RequestClaim)
             }
-            (None, Some(table)) if table.contains_key("claim") => ClaimRule::deserialize(&written).map(Self::Claim),
-            (None, Some(table)) if table.len() == 1 => Self::deserialize(&written),
+            (None, Some(table)) if table.contains_key("claim") => ClaimRule::deserialize(value).map(Self::Claim),
+            (None, Some(table)) if table.len() == 1 => Self::deserialize(value),
             (None, _) => return Err(D::Error::custom(format!("access takes one key; write {FORMS}"))),
         };
         access.map_err(D::Error::custom)

@@ -5,7 +5,7 @@ use std::{fmt, marker::PhantomData};
 
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
-    de::{MapAccess, Visitor},
+    de::{Error as _, MapAccess, Visitor},
 };
 
 /// An entry of such a table.
@@ -47,8 +47,8 @@ impl<'de, T: Named + Deserialize<'de>> Visitor<'de> for Entries<T> {
             let place = entries.binary_search_by(|known| known.name().cmp(&name));
             let entry = entry.with_name(name);
             match place {
-                // Of a name that is written twice, the last counts, as in other JSON parsers.
-                Ok(index) => entries.splice(index..=index, [entry]).for_each(drop),
+                // The parsers of TOML and JSON find it first.
+                Ok(_) => return Err(M::Error::custom("a name is written twice")),
                 Err(index) => entries.insert(index, entry),
             }
         }

@@ -1,7 +1,8 @@
 //! The form of a policy that the pipeline uses: everything written out that a provider or a short
 //! form stands for. It is a policy document itself, with the same meaning.
 
-use portcullis_token::keys::KeySet;
+use portcullis_token::{ValueDeserializer, keys::KeySet, parse_strict};
+use serde::Deserialize as _;
 
 use crate::{
     model::{Policy, UpstreamTarget},
@@ -15,8 +16,12 @@ impl Policy {
     /// # Errors
     /// Why the document cannot be read, or its first violation.
     pub fn read(json: &str) -> Result<Self, String> {
-        let mut policy: Self =
-            serde_json::from_str(json).map_err(|error| format!("the policy cannot be read: {error}"))?;
+        let unreadable = |reason: &str| ["the policy cannot be read: ", reason].concat();
+        let document = parse_strict(json).map_err(|reason| unreadable(&reason))?;
+        let mut policy =
+            Self::deserialize(ValueDeserializer::new(&document)).map_err(|error| unreadable(&error.to_string()))?;
+        // A policy may be long, and the next steps need memory, too.
+        drop(document);
         if let Some(violation) = validate(&policy).first() {
             return Err(format!("the policy cannot be used: {violation}"));
         }

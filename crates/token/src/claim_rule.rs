@@ -1,9 +1,11 @@
 //! Rules on claims.
 
-use serde::{Deserialize, Deserializer, Serialize};
+use std::slice;
+
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use serde_json::Value;
 
-use crate::json::StrictObject;
+use crate::json::{StrictObject, deserialize_strict};
 
 /// Names of members from the outermost in: `["realm_access", "roles"]`.
 pub type ClaimPath = Vec<String>;
@@ -22,7 +24,7 @@ pub struct ClaimRule {
     #[serde(default, deserialize_with = "deserialize_set", skip_serializing_if = "Option::is_none")]
     pub equals: Option<Value>,
     /// The values that it may have.
-    #[serde(default, deserialize_with = "deserialize_set", skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "deserialize_list", skip_serializing_if = "Option::is_none")]
     pub one_of: Option<Vec<Value>>,
 }
 
@@ -41,21 +43,20 @@ impl ClaimRule {
 /// # Errors
 /// Anything but a string or an array of strings.
 pub fn deserialize_claim_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ClaimPath, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged, expecting = "a claim's name, or the names that lead to it")]
-    enum Written {
-        Name(String),
-        Names(ClaimPath),
-    }
-    Ok(match Written::deserialize(deserializer)? {
-        Written::Name(name) => vec![name],
-        Written::Names(names) => names,
-    })
+    let written = deserialize_strict(deserializer)?;
+    let names = written.as_array().map_or(slice::from_ref(&written), Vec::as_slice);
+    let path: Option<ClaimPath> = names.iter().map(|name| name.as_str().map(str::to_owned)).collect();
+    path.ok_or_else(|| D::Error::custom("a claim's name, or the names that lead to it"))
 }
 
 /// An option that is `Some` whenever it is written: `null` must not turn a comparison into a test for presence.
-fn deserialize_set<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
-    T::deserialize(deserializer).map(Some)
+fn deserialize_set<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    deserialize_strict(deserializer).map(Some)
+}
+
+fn deserialize_list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Value>>, D::Error> {
+    let written = deserialize_strict(deserializer)?;
+    if let Value::Array(values) = written { Ok(Some(values)) } else { Err(D::Error::custom("one_of is a list")) }
 }
 
 /// Finds the value at a path.

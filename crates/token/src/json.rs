@@ -30,9 +30,7 @@ impl StrictObject {
 
     fn read(bytes: &[u8], is_strict: &Cell<bool>) -> Option<Self> {
         // The input is checked to be UTF-8 once, so the parser does not check each string for it.
-        let mut deserializer = serde_json::Deserializer::from_str(str::from_utf8(bytes).ok()?);
-        let value = Strict { depth: JSON_DEPTH, is_strict }.deserialize(&mut deserializer).ok()?;
-        deserializer.end().ok()?;
+        let value = parse(str::from_utf8(bytes).ok()?, Strict { depth: JSON_DEPTH, is_strict }).ok()?;
         if let Value::Object(map) = value { Some(Self(map)) } else { None }
     }
 
@@ -57,6 +55,23 @@ impl StrictObject {
     pub fn string(&self, name: &str) -> Option<&str> {
         self.member(name)?.as_str()
     }
+}
+
+fn parse(text: &str, strict: Strict<'_>) -> Result<Value, serde_json::Error> {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let value = strict.deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    Ok(value)
+}
+
+/// Parses JSON text whose objects, at any depth that the parser allows, repeat no member.
+///
+/// # Errors
+/// The text is not JSON, or an object repeats a member.
+pub fn parse_strict(text: &str) -> Result<Value, String> {
+    let is_strict = Cell::new(true);
+    let value = parse(text, Strict { depth: usize::MAX, is_strict: &is_strict }).map_err(|error| error.to_string())?;
+    if is_strict.get() { Ok(value) } else { Err("an object has a repeated member".to_owned()) }
 }
 
 /// Deserializes a value. A member that is repeated or nests too deeply, at any depth, is an error.

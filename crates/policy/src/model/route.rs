@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use portcullis_token::ClaimPath;
+use portcullis_token::{ClaimPath, ValueDeserializer, deserialize_strict};
 #[cfg(feature = "schema")]
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
+use serde_json::Value;
 
 use super::{number, proof::Proof};
 #[cfg(feature = "schema")]
@@ -151,13 +152,9 @@ pub enum EncodedPath {
 }
 
 /// What happens to other spellings of a route's path that another route takes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
-#[serde(
-    rename_all = "snake_case",
-    deny_unknown_fields,
-    expecting = "write \"refuse\", or { allow = \"the reason why no variant reaches the same resource\" }"
-)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Variants {
     /// The spelling is refused with 400.
     Refuse,
@@ -186,8 +183,8 @@ pub struct HeaderRules {
 }
 
 /// A value of a header to set.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged, expecting = "write a text, or in request_headers { claim = \"NAME\" }")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
 pub enum HeaderValue {
     /// This text.
     Text(String),
@@ -202,6 +199,32 @@ pub struct ClaimValue {
     /// The claim: a name, or the list of names that leads to it.
     #[serde(deserialize_with = "portcullis_token::deserialize_claim_path")]
     pub claim: ClaimPath,
+}
+
+// By hand, because serde's code for untagged enums would bring another form of each value into the Worker.
+impl<'de> Deserialize<'de> for Variants {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        const FORMS: &str = "write \"refuse\", or { allow = \"the reason why no variant reaches the same resource\" }";
+        let written = deserialize_strict(deserializer)?;
+        let table = written.as_object().filter(|table| table.len() == 1);
+        match (written.as_str(), table.and_then(|table| table.get("allow")?.as_str())) {
+            (Some("refuse"), _) => Ok(Self::Refuse),
+            (_, Some(allow)) => Ok(Self::Allow { allow: allow.to_owned() }),
+            _ => Err(D::Error::custom(FORMS)),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for HeaderValue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let written = deserialize_strict(deserializer)?;
+        if let Value::String(text) = written {
+            return Ok(Self::Text(text));
+        }
+        let claim = ClaimValue::deserialize(ValueDeserializer::new(&written));
+        let fault = |_| D::Error::custom("write a text, or in request_headers { claim = \"NAME\" }");
+        claim.map(Self::Claim).map_err(fault)
+    }
 }
 
 impl HeaderValue {
