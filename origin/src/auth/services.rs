@@ -60,24 +60,24 @@ pub(super) async fn authenticate(auth: &Auth, headers: &HeaderMap) -> Result<(St
         .and_then(|bytes| String::from_utf8(bytes).ok())
         .ok_or(INVALID_CLIENT)?;
     let (name, secret) = decoded.split_once(':').ok_or(INVALID_CLIENT)?;
-    // The form encoding of RFC 6749, section 2.3.1, does not change a valid name.
-    if !is_service_name(name) {
+    // Both are form-encoded (RFC 6749, section 2.3.1), and some clients escape the hyphen of a name.
+    let name = unescape(name);
+    if !is_service_name(&name) {
         return Err(INVALID_CLIENT);
     }
     let (audiences, expected) = match auth.built_in.iter().find(|service| service.name == name) {
         Some(service) => (vec![service.audience.to_owned()], Some(service.secret)),
-        None => match auth.services.find(name).await? {
+        None => match auth.services.find(&name).await? {
             Some((service, expected)) => (service.audiences, Some(expected)),
             None => (Vec::new(), None),
         },
     };
-    // Section 2.3.1 asks for the secret form-encoded; many clients, `portcullis-client` included,
-    // send it as it is.
+    // Many clients, `portcullis-client` included, send the secret as it is.
     let known = expected.is_some();
     let expected = expected.unwrap_or_else(|| SecretHash::of(""));
     let is_plain = expected.is_of(secret);
     let is_escaped = expected.is_of(&unescape(secret));
-    if known && (is_plain || is_escaped) { Ok((name.to_owned(), audiences)) } else { Err(INVALID_CLIENT) }
+    if known && (is_plain || is_escaped) { Ok((name, audiences)) } else { Err(INVALID_CLIENT) }
 }
 
 /// Decodes a form-encoded value; an `&` is part of it.
