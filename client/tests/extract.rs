@@ -220,7 +220,7 @@ impl ServiceVerifier for Plain {
 async fn a_service_is_known_by_its_token_and_not_by_its_headers() {
     let rule = ServiceRule {
         verifier: Arc::new(Plain),
-        issuer: "issuer",
+        issuer: "issuer".into(),
         audience: "shop",
         callers: ["billing", "stock"].map(str::to_owned).into(),
     };

@@ -338,6 +338,7 @@ async fn auth_state(settings: &Settings, auth_url: &str, users_url: &str, clock:
         accounts: Accounts(database.clone()),
         sessions: Sessions(database.clone()),
         session_limits: settings.session_limits()?,
+        issuer: settings.token_issuer()?,
         public_url: settings.public_url()?.map(Into::into),
         roles: Roles(database.clone()),
         permissions: Permissions(database.clone()),
@@ -374,13 +375,15 @@ async fn users_state(settings: &Settings, auth_url: &str, clock: Clock) -> Resul
         target_url: auth_url.to_owned(),
     })
     .map_err(|error| other(error.to_string()))?;
-    let keys = users::service_verifier(auth_url, clock.clone()).map_err(|error| other(error.to_string()))?;
+    let issuer = settings.token_issuer()?;
+    let keys = users::service_verifier(auth_url, &issuer, clock.clone()).map_err(|error| other(error.to_string()))?;
     Ok(Users {
         profiles: Profiles(database.clone()),
         database,
         auth: Arc::new(auth),
         readers,
         metrics: metrics(settings, "users")?,
+        issuer,
         keys: Arc::new(keys),
         gateway,
         clock,

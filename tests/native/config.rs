@@ -129,10 +129,12 @@ fn the_shipped_policy_has_exactly_these_public_routes() {
         public,
         [
             "/.well-known/jwks.json",
+            "/.well-known/oauth-authorization-server",
             "/api/v1/auth/public-key",
             "/api/v1/auth/register",
             "/api/v1/auth/login",
             "/api/v1/auth/refresh",
+            "/api/v1/auth/revoke",
         ]
     );
     assert!(!policy.routes.iter().any(|route| route.path.contains("/internal/") || route.path.ends_with("/token")));

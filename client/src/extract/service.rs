@@ -45,7 +45,7 @@ pub struct ServiceRule<V> {
     /// Verifies tokens.
     pub verifier: Arc<V>,
     /// Issuer of the tokens: `iss`.
-    pub issuer: &'static str,
+    pub issuer: Arc<str>,
     /// Name of this service: `aud`.
     pub audience: &'static str,
     /// Services that may call.
@@ -57,7 +57,7 @@ impl<V> Clone for ServiceRule<V> {
     fn clone(&self) -> Self {
         Self {
             verifier: Arc::clone(&self.verifier),
-            issuer: self.issuer,
+            issuer: Arc::clone(&self.issuer),
             audience: self.audience,
             callers: Arc::clone(&self.callers),
         }
@@ -147,7 +147,7 @@ impl<V: ServiceVerifier> ServiceRule<V> {
         let token = bearer(headers).ok_or(ServiceRefusal::TokenMissing)?;
         let claims = self.verifier.verify(token).await.map_err(ServiceRefusal::Verifier)?;
         // Access tokens of users are signed with the same keys.
-        if claims.iss != self.issuer || claims.token_type != "service" || claims.aud != self.audience {
+        if *claims.iss != *self.issuer || claims.token_type != "service" || claims.aud != self.audience {
             return Err(ServiceRefusal::TokenInvalid);
         }
         if claims.sub != caller {

@@ -20,7 +20,7 @@
 //! fn internal(auth_url: &str) -> Result<Router, ClientError> {
 //!     let rule = ServiceRule {
 //!         verifier: Arc::new(JwksVerifier::new(auth_url, TokenRule::service("stock"))?),
-//!         issuer: "auth-service",
+//!         issuer: "auth-service".into(),
 //!         audience: "stock",
 //!         callers: ["billing".to_owned()].into(),
 //!     };

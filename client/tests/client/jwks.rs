@@ -413,7 +413,7 @@ async fn an_internal_route_is_behind_the_verifier() {
     let policy = KeyPolicy { back_off: Duration::ZERO, ..KeyPolicy::default() };
     let rule = ServiceRule {
         verifier: Arc::new(verifier(&fake).with_policy(policy)),
-        issuer: "auth-service",
+        issuer: "auth-service".into(),
         audience: "shop",
         callers: ["billing".to_owned()].into(),
     };

@@ -10,6 +10,7 @@ const CHANGES: &[(&str, &str, &str)] = &[
     ("POST", "/api/v1/auth/login", LOGIN),
     ("POST", "/api/v1/auth/refresh", "auth.refresh"),
     ("POST", "/api/v1/auth/logout", "auth.logout"),
+    ("POST", "/api/v1/auth/revoke", "auth.revoke"),
     ("POST", "/api/v1/auth/password", "auth.password.change"),
     ("DELETE", "/api/v1/auth/sessions", "session.end"),
     ("DELETE", "/api/v1/auth/sessions/{}", "session.end"),
@@ -37,6 +38,7 @@ const CHANGES: &[(&str, &str, &str)] = &[
 /// an event for every answer would bury the others.
 const READS: &[(&str, &str, &str)] = &[
     ("POST", "/api/v1/auth/validate-token", "auth.validate"),
+    ("POST", "/api/v1/auth/introspect", "auth.introspect"),
     ("POST", "/api/v1/auth/permissions/check", "permission.check"),
     ("GET", "/api/v1/auth/roles", "role.read"),
     ("GET", "/api/v1/auth/roles/{}", "role.read"),

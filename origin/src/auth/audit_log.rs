@@ -48,6 +48,8 @@ pub(super) struct AuditContext(Arc<Mutex<Facts>>);
 struct Facts {
     /// The gateway vouches for the request, or the calling service has authenticated.
     is_identified: bool,
+    /// The request changed nothing.
+    is_omitted: bool,
     user_id: Option<Uuid>,
     entity_id: Option<String>,
     trace_id: Option<String>,
@@ -71,6 +73,11 @@ impl AuditContext {
     /// Marks the caller as identified. Requests of unidentified callers leave no event.
     pub(super) fn set_identified(&self) {
         self.update(|facts| facts.is_identified = true);
+    }
+
+    /// Leaves no event: the request changed nothing, and anyone may repeat it.
+    pub(super) fn omit(&self) {
+        self.update(|facts| facts.is_omitted = true);
     }
 
     fn update(&self, change: impl FnOnce(&mut Facts)) {
@@ -161,6 +168,9 @@ impl Pending {
             return None;
         }
         let event = self.finish(response)?;
+        if self.context.facts().is_omitted {
+            return None;
+        }
         if event.result != Outcome::Success && !self.auth.audit_cap.admits(&cap_key(&event), event.at) {
             self.auth.metrics.audit_omitted("capped");
             return None;

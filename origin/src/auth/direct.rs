@@ -8,14 +8,10 @@ use axum::{
     response::Response,
 };
 
-use super::{
-    AUDIENCE, Auth, ISSUER,
-    access::REVOKED,
-    tokens::{ACCESS_TOKEN_TYPE, ACCESS_TYPE, AccessClaims},
-};
+use super::{Auth, access::REVOKED, tokens};
 use crate::{
     http::{self, Admission, ApiError},
-    signing::{self, BadToken},
+    signing::BadToken,
 };
 
 /// Middleware of public routes: admits requests of the gateway, and in direct mode those of
@@ -45,18 +41,12 @@ pub(super) async fn admit_user(State(auth): State<Auth>, request: Request, next:
 /// 401 with the gateway's codes; 503.
 async fn verify(auth: &Auth, token: &str) -> Result<http::AuthenticatedUser, ApiError> {
     let now = auth.clock.now();
-    let claims: AccessClaims =
-        signing::verify(&auth.keyring.public(), ACCESS_TYPE, token, now).map_err(|fault| match fault {
-            BadToken::Expired => ApiError::token_expired(),
-            BadToken::UnknownKey | BadToken::Invalid => ApiError::invalid_token(),
-        })?;
-    let is_ours = claims.iss == ISSUER
-        && claims.aud.iter().any(|audience| audience == AUDIENCE)
-        && claims.token_type == ACCESS_TOKEN_TYPE
-        && claims.sub == claims.user_id
-        // A bound token is no bearer token, and no proofs are checked here.
-        && claims.cnf.is_none();
-    if !is_ours {
+    let claims = tokens::verify_access(auth, token, now).map_err(|fault| match fault {
+        BadToken::Expired => ApiError::token_expired(),
+        BadToken::UnknownKey | BadToken::Invalid => ApiError::invalid_token(),
+    })?;
+    // A bound token is no bearer token, and no proofs are checked here.
+    if claims.cnf.is_some() {
         return Err(ApiError::invalid_token());
     }
     if !auth.sessions.is_live_for(claims.sid, claims.sub, claims.iat, now).await? {

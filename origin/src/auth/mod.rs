@@ -53,8 +53,6 @@ pub use routes::{app, description};
 pub use services::{BuiltIn, ServiceFault, add_service, built_in, remove_service};
 pub use tokens::SERVICE_TYPE;
 
-pub use crate::signing::ISSUER;
-
 use crate::{
     clock::Clock,
     http::{GatewayAuth, Metrics},
@@ -95,6 +93,8 @@ pub struct Auth {
     pub sessions: Sessions,
     /// Lifetimes of sessions.
     pub session_limits: SessionLimits,
+    /// `iss` of tokens.
+    pub issuer: Arc<str>,
     /// The gateway's URL as clients write it; without it, proofs are ignored.
     pub public_url: Option<Arc<str>>,
     /// Roles.

@@ -2,17 +2,23 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{AUDIENCE, Auth, EMAIL_VERIFIED, ISSUER};
-use crate::{http::ApiError, ids, limits, signing, store::UserRecord};
+use super::{AUDIENCE, Auth, EMAIL_VERIFIED};
+use crate::{
+    http::ApiError,
+    ids, limits,
+    signing::{self, BadToken},
+    store::UserRecord,
+};
 
 /// `typ` of access tokens.
-pub(super) const ACCESS_TYPE: &str = "at+jwt";
+const ACCESS_TYPE: &str = "at+jwt";
 
 /// `token_type` of access tokens.
-pub(super) const ACCESS_TOKEN_TYPE: &str = "access";
+const ACCESS_TOKEN_TYPE: &str = "access";
 
 /// `typ` of service tokens, which the gateway does not accept.
 pub const SERVICE_TYPE: &str = "service+jwt";
@@ -39,7 +45,7 @@ pub(super) struct AccessClaims {
 }
 
 /// The key to which an access token is bound (RFC 9449, section 6.1).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(super) struct Confirmation {
     /// Its thumbprint (RFC 7638).
     pub(super) jkt: String,
@@ -71,7 +77,7 @@ pub(super) fn access(
 ) -> Result<String, ApiError> {
     let now = issued_at;
     let claims = AccessClaims {
-        iss: ISSUER.to_owned(),
+        iss: auth.issuer.to_string(),
         sub: account.id,
         user_id: account.id,
         aud: vec![AUDIENCE.to_owned()],
@@ -90,11 +96,27 @@ pub(super) fn access(
     signing::sign(&key, ACCESS_TYPE, &claims).map_err(|_| failed("an access token cannot be signed"))
 }
 
+/// Verifies an access token at the time `now` (milliseconds): signature, `typ`, times, `iss` and `aud`. Its session may have
+/// ended, and a bound token also needs its proof.
+pub(super) fn verify_access(auth: &Auth, text: &str, now: i64) -> Result<AccessClaims, BadToken> {
+    let claims: AccessClaims = signing::verify(&auth.keyring.public(), ACCESS_TYPE, text, now)?;
+    let is_ours = *claims.iss == *auth.issuer
+        && claims.aud.iter().any(|audience| audience == AUDIENCE)
+        && claims.token_type == ACCESS_TOKEN_TYPE
+        && claims.sub == claims.user_id;
+    if is_ours { Ok(claims) } else { Err(BadToken::Invalid) }
+}
+
+/// Returns whether a text is a valid service token of this service.
+pub(super) fn is_service_token(auth: &Auth, text: &str, now: i64) -> bool {
+    signing::verify::<IgnoredAny>(&auth.keyring.public(), SERVICE_TYPE, text, now).is_ok()
+}
+
 /// Issues a token with which one service calls another.
 pub(super) fn service(auth: &Auth, caller: &str, audience: &str) -> Result<String, ApiError> {
     let now = auth.clock.now() / 1000;
     let claims = ServiceTokenClaims {
-        iss: ISSUER,
+        iss: &auth.issuer,
         sub: caller,
         user_id: Uuid::nil(),
         aud: audience,

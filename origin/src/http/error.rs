@@ -16,6 +16,9 @@ use crate::{
     store::{error_kind, log_error},
 };
 
+/// Media type of a problem document (RFC 9457).
+pub(super) const PROBLEM_TYPE: &str = "application/problem+json";
+
 /// Error code for a request that bypassed the gateway.
 const GATEWAY_REQUIRED: &str = "gateway_required";
 
@@ -28,7 +31,7 @@ pub struct ApiError {
     detail: &'static str,
     retry_after_s: Option<u64>,
     fields: Vec<FieldError>,
-    /// Whether the answer has RFC 6749's members, for the clients of the token endpoint.
+    /// Whether the answer has the members and the media type of RFC 6749, for the clients of OAuth's endpoints.
     oauth: bool,
     database_error: Option<&'static str>,
 }
@@ -60,7 +63,7 @@ pub(super) struct Problem {
     /// The reason, in a sentence.
     #[schema(example = "Not found")]
     detail: String,
-    /// The same as `detail`; at the token endpoint a code of RFC 6749, section 5.2.
+    /// The same as `detail`; at OAuth's endpoints a code of RFC 6749, section 5.2.
     #[schema(example = "Not found")]
     error: String,
     /// The stable code, for programs.
@@ -76,7 +79,7 @@ pub(super) struct Problem {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     errors: Option<Vec<FieldError>>,
-    /// RFC 6749, section 5.2 (token endpoint only).
+    /// RFC 6749, section 5.2 (OAuth's endpoints only).
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     error_description: Option<&'static str>,
@@ -112,14 +115,14 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, "validation_error", code, detail)
     }
 
-    /// 400 of the token endpoint, with a code of RFC 6749, section 5.2.
+    /// 400 of OAuth's endpoints, with a code of RFC 6749, section 5.2.
     pub const fn bad_grant(code: &'static str, detail: &'static str) -> Self {
         let mut error = Self::bad_request(code, detail);
         error.oauth = true;
         error
     }
 
-    /// 401 of the token endpoint: the client's name or secret is wrong.
+    /// 401 of OAuth's endpoints: the client's name or secret is wrong.
     pub const fn bad_client(detail: &'static str) -> Self {
         let mut error = Self::unauthorized("invalid_client", detail);
         error.oauth = true;
@@ -236,6 +239,13 @@ impl ApiError {
         Self::new(StatusCode::FORBIDDEN, "permission_denied", code, detail)
     }
 
+    /// 404 for the metadata of a service whose settings name no URLs.
+    pub const fn no_metadata() -> Self {
+        let mut error = Self::not_found();
+        error.detail = "Metadata needs TOKEN_ISSUER and PUBLIC_URL, both URLs";
+        error
+    }
+
     /// 404.
     pub const fn not_found() -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", "not_found", "Not found")
@@ -303,13 +313,6 @@ impl ApiError {
         error
     }
 
-    /// 415 of the token endpoint.
-    pub const fn form_required() -> Self {
-        let mut error = Self::unsupported_media_type();
-        error.detail = "Send a form with Content-Type: application/x-www-form-urlencoded";
-        error
-    }
-
     /// 503 with `Retry-After`.
     pub const fn unavailable(code: &'static str, detail: &'static str) -> Self {
         let mut error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", code, detail);
@@ -330,6 +333,11 @@ impl ApiError {
     /// Returns the stable code.
     pub const fn code(&self) -> &'static str {
         self.code
+    }
+
+    /// Returns the media type: OAuth's clients read errors as JSON only (RFC 6749, section 5.2).
+    pub(super) const fn media_type(&self) -> &'static str {
+        if self.oauth { "application/json" } else { PROBLEM_TYPE }
     }
 
     /// Returns the problem document.
@@ -360,7 +368,7 @@ impl ApiError {
         let mut response = (self.status, Json(problem)).into_response();
         response.extensions_mut().insert(ReportedError { code: self.code, database_error: self.database_error });
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(self.media_type()));
         if self.status == StatusCode::UNAUTHORIZED {
             // RFC 6750, section 3.1: the reason, if the request had a token.
             let challenge = match self.code {

@@ -31,7 +31,10 @@ use utoipa::{
 use serde_json::json;
 use utoipa_axum::router::OpenApiRouter;
 
-use super::{ApiError, FieldError, error::Problem};
+use super::{
+    ApiError, FieldError,
+    error::{PROBLEM_TYPE, Problem},
+};
 
 /// A documented refusal: status, name, description, and an example.
 struct Shared(u16, &'static str, &'static str, fn() -> ApiError);
@@ -87,8 +90,18 @@ const REFUSALS: &[Shared] = &[
     }),
 ];
 
+/// Refusals of OAuth's endpoints (RFC 6749, section 5.2).
+const OAUTH_REFUSALS: &[Shared] = &[
+    Shared(400, "InvalidRequest", "The form is invalid; see `error`.", || {
+        ApiError::bad_grant("invalid_request", "A parameter is given more than once")
+    }),
+    Shared(401, "InvalidClient", "The service's name or secret is wrong.", || {
+        ApiError::bad_client("Invalid service credentials")
+    }),
+];
+
 macro_rules! refusals {
-    ($($(#[$doc:meta])* $name:ident: $statuses:expr;)*) => {
+    ($($(#[$doc:meta])* $name:ident: $table:ident $statuses:expr;)*) => {
         /// Refusals by their cause, for the annotations of routes.
         pub mod refuses {
             use super::*;
@@ -98,7 +111,7 @@ macro_rules! refusals {
 
             impl IntoResponses for $name {
                 fn responses() -> BTreeMap<String, RefOr<document::Response>> {
-                    shared(&$statuses)
+                    shared($table, &$statuses)
                 }
             })*
         }
@@ -107,25 +120,29 @@ macro_rules! refusals {
 
 refusals! {
     /// A malformed query or header.
-    Unreadable: [400];
+    Unreadable: REFUSALS [400];
     /// An invalid JSON body.
-    Body: [400, 413, 415, 422];
-    /// An invalid form.
-    Form: [400, 413, 415];
+    Body: REFUSALS [400, 413, 415, 422];
+    /// An invalid form of OAuth.
+    Form: OAUTH_REFUSALS [400];
+    /// Missing or invalid credentials of a service.
+    Client: OAUTH_REFUSALS [401];
+    /// A body that is too large.
+    Size: REFUSALS [413];
     /// Missing or invalid credentials.
-    Credentials: [401];
+    Credentials: REFUSALS [401];
     /// Insufficient permissions.
-    Rights: [403];
+    Rights: REFUSALS [403];
     /// No such entity.
-    Missing: [404];
+    Missing: REFUSALS [404];
     /// An entity that is taken, in use or built in.
-    Conflict: [409];
+    Conflict: REFUSALS [409];
     /// Refusals of a change with a body and a condition.
-    ConditionalWrite: [400, 403, 404, 409, 412, 413, 415, 422, 429];
+    ConditionalWrite: REFUSALS [400, 403, 404, 409, 412, 413, 415, 422, 429];
 }
 
-fn shared(statuses: &[u16]) -> BTreeMap<String, RefOr<document::Response>> {
-    let named = REFUSALS.iter().filter(|Shared(status, ..)| statuses.contains(status));
+fn shared(table: &[Shared], statuses: &[u16]) -> BTreeMap<String, RefOr<document::Response>> {
+    let named = table.iter().filter(|Shared(status, ..)| statuses.contains(status));
     named.map(|Shared(status, name, ..)| (status.to_string(), Ref::from_response_name(*name).into())).collect()
 }
 
@@ -142,7 +159,11 @@ fn refusal(status: u16, description: &str, example: &ApiError) -> document::Resp
         .schema(Some(Ref::from_schema_name("Problem")))
         .example(serde_json::to_value(example.problem(operation, request_id)).ok())
         .build();
-    let response = ResponseBuilder::new().description(description).content("application/problem+json", content);
+    let mut response = ResponseBuilder::new().description(description).content(PROBLEM_TYPE, content.clone());
+    if example.media_type() != PROBLEM_TYPE {
+        // The gateway refuses with problem documents here, too.
+        response = response.content(example.media_type(), content);
+    }
     match status {
         401 | 403 => response.header("WWW-Authenticate", text("The challenge (RFC 6750, section 3).", Type::String)),
         429 | 503 => response.header("Retry-After", text("Seconds until the next attempt.", Type::Integer)),
@@ -263,7 +284,7 @@ pub fn route_group<S: Clone + Send + Sync + 'static>(
 fn describe(operation: &mut Operation, callers: Callers, tag: &str) {
     operation.tags = Some(vec![tag.to_owned()]);
     operation.operation_id = operation.operation_id.as_deref().map(camel_case);
-    for (status, response) in shared(callers.statuses()) {
+    for (status, response) in shared(REFUSALS, callers.statuses()) {
         operation.responses.responses.entry(status).or_insert(response);
     }
     if let Some(scheme) = callers.scheme() {
@@ -308,7 +329,7 @@ pub fn document(mut api: OpenApi, about: &About) -> OpenApi {
     components.schemas.values_mut().for_each(merge_parts);
     components.schemas.insert("Problem".to_owned(), Problem::schema());
     components.schemas.insert("FieldError".to_owned(), FieldError::schema());
-    for Shared(status, name, description, example) in REFUSALS {
+    for Shared(status, name, description, example) in REFUSALS.iter().chain(OAUTH_REFUSALS) {
         components.responses.insert((*name).to_owned(), refusal(*status, description, &example()).into());
     }
     let bearer = |format: &str, text: &str| {

@@ -18,8 +18,12 @@ pub use secrets::Secrets;
 
 use self::secrets::{MAKE, key_bytes};
 use crate::{
-    fields::is_service_name, limits, secret_file, setting_error::SettingError, signing::MasterKey,
-    store::sessions::SessionLimits, tls,
+    fields::is_service_name,
+    limits, secret_file,
+    setting_error::SettingError,
+    signing::{DEFAULT_ISSUER, MasterKey},
+    store::sessions::SessionLimits,
+    tls,
 };
 
 /// Options of each command that opens a service.
@@ -63,7 +67,11 @@ pub struct Settings {
     /// refresh get tokens that are bound to their key [default: proofs are ignored].
     #[arg(long, env = "PUBLIC_URL")]
     pub public_url: Option<String>,
-    /// Serves register, login, refresh, logout, validate-token, me and public-key of the auth
+    /// `iss` of tokens, the same for both services and in the gateway's policy: `auth-service`, or for
+    /// metadata (RFC 8414) the scheme and host at which clients find it.
+    #[arg(long, env = "TOKEN_ISSUER", default_value = DEFAULT_ISSUER)]
+    pub token_issuer: String,
+    /// Serves register, login, refresh, logout, revoke, validate-token, me and public-key of the auth
     /// service to programs on this machine without the gateway: `off` or `loopback`.
     #[arg(long, env = "AUTH_DIRECT", value_name = "MODE", default_value = "off")]
     pub auth_direct: String,
@@ -128,6 +136,7 @@ impl Settings {
     pub fn validate(&self, auth: bool, users: bool) -> Result<(), SettingError> {
         self.check_databases()?;
         self.edge_url()?;
+        self.token_issuer()?;
         if let Some(files) = self.tls_files()? {
             files.load()?;
             self.check_other_service(auth, users)?;
@@ -236,6 +245,24 @@ impl Settings {
     pub fn public_url(&self) -> Result<Option<String>, SettingError> {
         let written = self.public_url.as_deref().filter(|text| !text.is_empty());
         written.map(|text| gateway_url("PUBLIC_URL", text)).transpose()
+    }
+
+    /// Returns `iss` of tokens.
+    ///
+    /// # Errors
+    /// [`SettingError`] unless it is the default, or `https://` (`http://` on loopback) without a path. Verifiers compare
+    /// it exactly, so only the form that all clients write is accepted.
+    pub fn token_issuer(&self) -> Result<Arc<str>, SettingError> {
+        let text = self.token_issuer.as_str();
+        if text == DEFAULT_ISSUER {
+            return Ok(text.into());
+        }
+        let url = gateway_url("TOKEN_ISSUER", text)?;
+        let normal = reqwest::Url::parse(&url).map(|url| url.origin().ascii_serialization()).unwrap_or_default();
+        if normal == text {
+            return Ok(text.into());
+        }
+        Err(SettingError(format!("TOKEN_ISSUER is compared exactly; write it as {normal}")))
     }
 
     /// Returns whether the auth service serves loopback callers without the gateway.

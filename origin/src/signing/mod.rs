@@ -8,5 +8,5 @@ pub use jws::{BadToken, PublicKeys, sign, verify};
 pub use key::{Key, KeyFault};
 pub use seal::{MasterKey, SealFault};
 
-/// `iss` of every token.
-pub const ISSUER: &str = "auth-service";
+/// `iss` of every token, unless `TOKEN_ISSUER` sets another.
+pub const DEFAULT_ISSUER: &str = "auth-service";

@@ -257,20 +257,18 @@ impl Sessions {
         Ok(true)
     }
 
-    /// Revokes the session of a refresh token if the session belongs to the account.
-    pub async fn revoke_by_token(&self, hash: TokenHash, account: Uuid, clock: &Clock) -> Result<(), sqlx::Error> {
-        let session: Option<String> = sqlx::query_scalar(
-            "SELECT s.id FROM refresh_tokens t JOIN sessions s ON s.id = t.session_id \
-             WHERE t.hash = $1 AND s.account_id = $2",
+    /// Returns the session of a refresh token that has not expired, and the session's account. The token may be spent, and
+    /// its session may have ended.
+    pub async fn find_by_token(&self, hash: TokenHash, now: i64) -> Result<Option<(Uuid, Uuid)>, sqlx::Error> {
+        let row = sqlx::query(
+            "SELECT s.id, s.account_id FROM refresh_tokens t JOIN sessions s ON s.id = t.session_id \
+             WHERE t.hash = $1 AND t.expires_at > $2",
         )
         .bind(hash.as_slice())
-        .bind(account.to_string())
+        .bind(now)
         .fetch_optional(self.0.pool())
         .await?;
-        match session.and_then(|text| Uuid::parse_str(&text).ok()) {
-            Some(session) => self.revoke(session, account, clock).await.map(drop),
-            None => Ok(()),
-        }
+        row.map(|row| Ok((id(&row, "id")?, id(&row, "account_id")?))).transpose()
     }
 
     /// Revokes all sessions of an account and all its tokens issued up to now. Returns false, without

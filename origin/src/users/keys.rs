@@ -10,18 +10,19 @@ use portcullis_client::{
 use super::SERVICE;
 use crate::{clock::Clock, limits};
 
-/// Returns a verifier with the keys of the auth service at a base URL.
+/// Returns a verifier of the tokens of an issuer, with the keys of the auth service at a base URL.
 ///
 /// # Errors
 /// When the HTTP client cannot be set up.
-pub fn service_verifier(auth_url: &str, clock: Clock) -> Result<JwksVerifier, ClientError> {
+pub fn service_verifier(auth_url: &str, issuer: &str, clock: Clock) -> Result<JwksVerifier, ClientError> {
     let policy = KeyPolicy {
         refresh_after: limits::JWKS_FRESH,
         max_age: Duration::from_millis(limits::JWKS_KEPT_MS.unsigned_abs()),
         cool_down: limits::JWKS_COOL_DOWN,
         back_off: limits::JWKS_BACK_OFF,
     };
-    let rule = TokenRule { algorithms: vec![Algorithm::RS256], ..TokenRule::service(SERVICE) };
+    let rule =
+        TokenRule { issuer: issuer.to_string(), algorithms: vec![Algorithm::RS256], ..TokenRule::service(SERVICE) };
     let now = move || u64::try_from(clock.now() / 1000).unwrap_or_default();
     Ok(JwksVerifier::new(auth_url, rule)?.with_policy(policy).with_clock(now))
 }

@@ -38,6 +38,8 @@ pub struct Users {
     pub auth: Arc<InternalClient>,
     /// Services that may read profiles, besides the auth service.
     pub readers: Arc<[String]>,
+    /// `iss` of service tokens.
+    pub issuer: Arc<str>,
     /// Verifies service tokens.
     pub keys: Arc<JwksVerifier>,
     /// Metrics.

@@ -18,7 +18,7 @@ use crate::{
 
 const JWKS_TYPE: &str = "application/jwk-set+json";
 
-fn cache_control() -> String {
+pub(super) fn cache_control() -> String {
     format!("public, max-age={}", limits::JWKS_MAX_AGE_S)
 }
 

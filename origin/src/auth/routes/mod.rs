@@ -4,8 +4,11 @@
 mod accounts;
 mod audit;
 mod internal_accounts;
+mod introspection;
 mod keys;
+mod metadata;
 mod permissions;
+mod revocation;
 mod rights;
 mod roles;
 mod sessions;
@@ -17,7 +20,7 @@ use axum::{Router, middleware, routing::any};
 use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{Auth, ISSUER, SERVICE, audit_log, direct, services};
+use super::{Auth, SERVICE, audit_log, direct, services};
 use crate::{
     http::{
         ApiError, ServiceRule, measure, observe,
@@ -38,7 +41,7 @@ const ABOUT: About = About {
         ("Roles", "Roles and their permissions, for administrators."),
         ("Permissions", "Permissions, for administrators."),
         ("Operations", "For operators."),
-        ("Keys", "The keys that verify tokens."),
+        ("Keys", "The keys that verify tokens, and the metadata of the service."),
         ("Internal", "For services; not reachable through the gateway."),
     ],
 };
@@ -61,7 +64,7 @@ pub fn app(auth: Auth) -> Router {
         .layer(middleware::from_fn(require_assertion));
     let rule = ServiceRule {
         verifier: Arc::new(services::OwnKeys { keyring: Arc::clone(&auth.keyring), clock: auth.clock.clone() }),
-        issuer: ISSUER,
+        issuer: Arc::clone(&auth.issuer),
         audience: SERVICE,
         callers: [users::SERVICE.to_owned()].into(),
     };
@@ -100,7 +103,10 @@ pub fn description() -> OpenApi {
 
 /// For anyone, through the gateway, and in direct mode from a loopback address.
 fn for_anyone() -> OpenApiRouter<Auth> {
-    let sessions = OpenApiRouter::new().routes(routes!(sessions::login)).routes(routes!(sessions::refresh));
+    let sessions = OpenApiRouter::new()
+        .routes(routes!(sessions::login))
+        .routes(routes!(sessions::refresh))
+        .routes(routes!(revocation::revoke_token));
     let accounts = OpenApiRouter::new().routes(routes!(accounts::register));
     route_group(Callers::Anyone, [("Accounts", accounts), ("Sessions", sessions)])
 }
@@ -152,8 +158,12 @@ fn for_services() -> OpenApiRouter<Auth> {
 
 /// For anyone who reaches the service's port.
 fn open() -> OpenApiRouter<Auth> {
-    let tokens = OpenApiRouter::new().routes(routes!(tokens::service_token));
-    let keys = OpenApiRouter::new().routes(routes!(keys::jwks)).routes(routes!(keys::public_key));
+    let tokens =
+        OpenApiRouter::new().routes(routes!(tokens::service_token)).routes(routes!(introspection::introspect_token));
+    let keys = OpenApiRouter::new()
+        .routes(routes!(keys::jwks))
+        .routes(routes!(keys::public_key))
+        .routes(routes!(metadata::metadata));
     let resources = [("Internal", tokens), ("Keys", keys), ("Operations", operations::routes())];
     route_group(Callers::Network, resources)
 }

@@ -274,8 +274,11 @@ pub(super) async fn logout(
         Some(session) => auth.sessions.revoke(session, user.id, &auth.clock).await?,
         None => false,
     };
-    if let Some(presented) = body.refresh_token.filter(|_| was_live).and_then(|text| Presented::parse(text.expose())) {
-        auth.sessions.revoke_by_token(presented.hash(), user.id, &auth.clock).await?;
+    if let Some(presented) = body.refresh_token.filter(|_| was_live).and_then(|text| Presented::parse(text.expose()))
+        && let Some((session, account)) = auth.sessions.find_by_token(presented.hash(), auth.clock.now()).await?
+        && account == user.id
+    {
+        auth.sessions.revoke(session, account, &auth.clock).await?;
     }
     auth.revocation_push.wake();
     Ok(Answer(Done { message: "Logged out" }))

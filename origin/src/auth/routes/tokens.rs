@@ -1,8 +1,6 @@
 //! Tokens: validation of the caller's access token, and service tokens by client credentials
 //! (RFC 6749, section 4.4).
 
-use std::collections::HashMap;
-
 use axum::{
     Json as Answer,
     extract::State,
@@ -13,16 +11,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
-    auth::{
-        Auth,
-        access::live_account,
-        audit_log::AuditContext,
-        services::authenticate,
-        tokens::{self, ACCESS_TYPE, AccessClaims},
-    },
+    auth::{Auth, access::live_account, audit_log::AuditContext, services::authenticate, tokens},
     clock::rfc3339,
-    http::{self, ApiError, Body, openapi::refuses},
-    limits, signing,
+    http::{self, ApiError, Body, Form, openapi::refuses},
+    limits,
     user::User,
 };
 
@@ -53,8 +45,7 @@ pub(super) async fn validate_token(
     // The gateway has checked the proof of a bound token.
     let text = http::credentials(&headers, "bearer").or_else(|| http::credentials(&headers, "dpop"));
     let text = text.ok_or(ApiError::credentials_missing())?;
-    let claims: AccessClaims = signing::verify(&auth.keyring.public(), ACCESS_TYPE, text, auth.clock.now())
-        .map_err(|_| ApiError::invalid_token())?;
+    let claims = tokens::verify_access(&auth, text, auth.clock.now()).map_err(|_| ApiError::invalid_token())?;
     // The token must be the one that the gateway verified.
     if claims.sub != user.id || Some(claims.sid) != user.session_id {
         return Err(ApiError::invalid_token());
@@ -88,22 +79,8 @@ pub(super) struct TokenRequest {
 }
 
 impl TokenRequest {
-    /// Parses a form. No parameter may be repeated, and one without a value counts as omitted
-    /// (RFC 6749, section 3.2).
-    fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Self, ApiError> {
-        let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let essence = media_type.split(';').next().unwrap_or_default().trim();
-        if !essence.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
-            return Err(ApiError::form_required());
-        }
-        let mut form = HashMap::new();
-        for (name, value) in form_urlencoded::parse(body) {
-            if form.insert(name.into_owned(), value.into_owned()).is_some() {
-                return Err(ApiError::bad_grant("invalid_request", "A parameter is given more than once"));
-            }
-        }
-        form.retain(|_, value| !value.is_empty());
-        let request = Self { grant_type: form.remove("grant_type"), audience: form.remove("audience") };
+    fn from_form(mut form: Form) -> Result<Self, ApiError> {
+        let request = Self { grant_type: form.take("grant_type"), audience: form.take("audience") };
         match request.grant_type.as_deref() {
             Some("client_credentials") => {}
             Some(_) => {
@@ -111,10 +88,7 @@ impl TokenRequest {
             }
             None => return Err(ApiError::bad_grant("invalid_request", "grant_type must be given")),
         }
-        // One method of authentication a request (RFC 6749, section 2.3), and that was the header.
-        if form.contains_key("client_secret") || form.contains_key("client_assertion") {
-            return Err(ApiError::bad_grant("invalid_request", "Credentials belong in the Authorization header only"));
-        }
+        form.require_no_credentials()?;
         Ok(request)
     }
 }
@@ -139,7 +113,7 @@ pub(super) struct ServiceToken {
     request_body(content = TokenRequest, content_type = "application/x-www-form-urlencoded"),
     responses(
         (status = 200, description = "A token for that service.", body = ServiceToken),
-        refuses::Form, refuses::Credentials
+        refuses::Form, refuses::Client, refuses::Size
     )
 )]
 pub(super) async fn service_token(
@@ -150,7 +124,7 @@ pub(super) async fn service_token(
 ) -> Result<impl IntoResponse, ApiError> {
     let (caller, audiences) = authenticate(&auth, &headers).await?;
     audit.set_identified();
-    let request = TokenRequest::parse(&headers, &body)?;
+    let request = TokenRequest::from_form(Form::parse(&headers, &body)?)?;
     let audience = request.audience.filter(|audience| audiences.contains(audience));
     let audience =
         audience.ok_or(ApiError::bad_grant("invalid_target", "audience is not a service that this one may call"))?;

@@ -20,7 +20,6 @@ use crate::{
         read_to_end, require_assertion, require_service,
     },
     operations,
-    signing::ISSUER,
 };
 
 const ABOUT: About = About {
@@ -42,7 +41,8 @@ pub fn app(users: Users) -> Router {
         .layer(middleware::from_fn(require_assertion));
     // Only the auth service writes.
     let layer = |callers| {
-        let rule = ServiceRule { verifier: Arc::clone(&users.keys), issuer: ISSUER, audience: SERVICE, callers };
+        let (verifier, issuer) = (Arc::clone(&users.keys), Arc::clone(&users.issuer));
+        let rule = ServiceRule { verifier, issuer, audience: SERVICE, callers };
         middleware::from_fn_with_state(rule, require_service)
     };
     let writers: Arc<[String]> = [auth::SERVICE.to_owned()].into();

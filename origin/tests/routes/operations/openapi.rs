@@ -12,7 +12,9 @@ const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 /// The operations of the contract, and their callers.
 const AUTH: &[(&str, &str, &[&str])] = &[
     ("/.well-known/jwks.json", "anybody", &["get"]),
+    ("/.well-known/oauth-authorization-server", "anybody", &["get"]),
     ("/api/v1/auth/audit", "user", &["get"]),
+    ("/api/v1/auth/introspect", "service by its secret", &["post"]),
     ("/api/v1/auth/keys/rotate", "user", &["post"]),
     ("/api/v1/auth/login", "anybody", &["post"]),
     ("/api/v1/auth/logout", "user", &["post"]),
@@ -24,6 +26,7 @@ const AUTH: &[(&str, &str, &[&str])] = &[
     ("/api/v1/auth/public-key", "anybody", &["get"]),
     ("/api/v1/auth/refresh", "anybody", &["post"]),
     ("/api/v1/auth/register", "anybody", &["post"]),
+    ("/api/v1/auth/revoke", "anybody", &["post"]),
     ("/api/v1/auth/roles", "user", &["get", "post"]),
     ("/api/v1/auth/roles/{role_id}", "user", &["get", "put", "delete"]),
     ("/api/v1/auth/roles/{role_id}/permissions", "user", &["get", "post"]),
@@ -79,6 +82,10 @@ fn who_may_ask(operation: &Value) -> &'static str {
     }
 }
 
+fn is_form(operation: &Value) -> bool {
+    operation["requestBody"]["content"].get("application/x-www-form-urlencoded").is_some()
+}
+
 #[tokio::test]
 async fn the_documents_describe_the_contract() {
     let app = App::start().await;
@@ -96,7 +103,12 @@ async fn the_documents_describe_the_contract() {
 
 #[tokio::test]
 async fn a_service_serves_the_described_methods_and_no_others() {
-    let app = App::start().await;
+    let app = App::start_with("http://127.0.0.1:9", |mut settings| {
+        settings.token_issuer = "https://api.example.com".to_owned();
+        settings.public_url = Some(settings.token_issuer.clone());
+        settings
+    })
+    .await;
     let id = uuid::Uuid::nil().to_string();
     for service in [Service::Auth, Service::Users] {
         let document = document(&app, service).await;
@@ -115,6 +127,7 @@ async fn a_service_serves_the_described_methods_and_no_others() {
                 let expected = match who_may_ask(operation) {
                     "user" | "service" | "service by its secret" => vec![401],
                     // Without a body.
+                    _ if is_form(operation) => vec![400],
                     _ if name == "post" => vec![415],
                     _ => vec![200],
                 };
@@ -170,8 +183,10 @@ async fn every_reference_in_a_document_resolves() {
                 .map_or(0, |all| all.iter().filter(|one| one["in"] == "path" && one["required"] == true).count());
             assert_eq!(described, has_parameters, "{name}: parameters of the path");
             if operation.get("requestBody").is_some() {
-                for status in ["400", "413", "415"] {
-                    assert!(responses.contains_key(status), "{name}: no {status}");
+                // An OAuth form of another type is 400 (RFC 6749, section 5.2).
+                let statuses: &[&str] = if is_form(operation) { &["400", "413"] } else { &["400", "413", "415"] };
+                for status in statuses {
+                    assert!(responses.contains_key(*status), "{name}: no {status}");
                 }
             }
         }
