@@ -1,11 +1,11 @@
 // The arguments of `npm run bench:origin`, medians and ratios of the rounds, the aims, and the tables of
 // docs/bench-origin.md. Pure.
 
-import { readArguments, wholeNumber } from "../scripts/lib/arguments.js";
+import { readArguments, wholeNumber } from "../cli/lib/arguments.js";
 import { median } from "../scripts/lib/instruction-counts.js";
 import { aimTable, row } from "./report.js";
 
-/** @import { Option } from "../scripts/lib/arguments.js" */
+/** @import { Option } from "../cli/lib/arguments.js" */
 
 export const HELP = `npm run bench:origin                     measures the services and the client (8 minutes)
 npm run bench:origin -- --rounds 3       rounds of all measurements (5)

@@ -6,7 +6,7 @@ import { join } from "node:path";
 
 import { runCommand } from "../scripts/lib/cargo.js";
 import { ROOT } from "../scripts/lib/paths.js";
-import { probePort } from "../scripts/lib/ports.js";
+import { probePort } from "../cli/lib/ports.js";
 import { startPostgres } from "../scripts/lib/postgres.js";
 import { ensureSecrets } from "../scripts/lib/secrets.js";
 import { describeServices, startService, waitUntilReady } from "../scripts/lib/services.js";

@@ -8,12 +8,12 @@ import { availableParallelism, cpus, tmpdir } from "node:os";
 import { join } from "node:path";
 
 import { buildExecutables, runCommand } from "../scripts/lib/cargo.js";
-import { updatePage } from "../scripts/lib/files.js";
+import { updatePage } from "../scripts/lib/pages.js";
 import { MODULES, ROOT } from "../scripts/lib/paths.js";
 import { whyNoPostgres } from "../scripts/lib/postgres.js";
-import { createProgress } from "../scripts/lib/progress.js";
-import { EXIT_USAGE, ScriptError } from "../scripts/lib/errors.js";
-import { runScript } from "../scripts/lib/script.js";
+import { createProgress } from "../cli/lib/progress.js";
+import { EXIT_USAGE, ScriptError } from "../cli/lib/errors.js";
+import { runScript } from "../cli/lib/script.js";
 import { DATABASES, HELP, MEASURED, parseArguments, render, summarise } from "./origin-report.js";
 import { startStack } from "./origin-stack.js";
 

@@ -8,13 +8,13 @@ import { availableParallelism, cpus, tmpdir } from "node:os";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 
-import { namesOf, readArguments, usageError, wholeNumber } from "../scripts/lib/arguments.js";
+import { namesOf, readArguments, usageError, wholeNumber } from "../cli/lib/arguments.js";
 import { buildEdge } from "../scripts/lib/edge-build.js";
-import { updatePage } from "../scripts/lib/files.js";
+import { updatePage } from "../scripts/lib/pages.js";
 import { median } from "../scripts/lib/instruction-counts.js";
 import { ROOT, TARGET } from "../scripts/lib/paths.js";
-import { createProgress } from "../scripts/lib/progress.js";
-import { EXIT_USAGE, ScriptError, runMain } from "../scripts/lib/errors.js";
+import { createProgress } from "../cli/lib/progress.js";
+import { EXIT_USAGE, ScriptError, runMain } from "../cli/lib/errors.js";
 import { measureBursts } from "./bursts.js";
 import { load } from "./load.js";
 import { BURSTS_MAX, TABLES as OPTION_TABLES, formOf } from "./options.js";
@@ -28,7 +28,7 @@ import { PASS, TABLES } from "./stages.js";
 import { createKey, writeTokens } from "./tokens.js";
 
 /**
- * @import { Option } from "../scripts/lib/arguments.js"
+ * @import { Option } from "../cli/lib/arguments.js"
  * @import { Table } from "./options.js"
  */
 

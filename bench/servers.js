@@ -8,7 +8,7 @@ import { join } from "node:path";
 
 import { modulesOf } from "../scripts/lib/edge-build.js";
 import { ROOT, TOOLS } from "../scripts/lib/paths.js";
-import { HOST, probePort } from "../scripts/lib/ports.js";
+import { HOST, probePort } from "../cli/lib/ports.js";
 import { makeAssertionKey } from "../tests/harness/assertion.js";
 import { startWorkerd } from "./workerd.js";
 

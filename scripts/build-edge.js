@@ -7,15 +7,16 @@
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
-import { readArguments } from "./lib/arguments.js";
+import { readArguments } from "../cli/lib/arguments.js";
 import { buildEdge } from "./lib/edge-build.js";
-import { BUILD, policyFile } from "./lib/paths.js";
-import { PolicyError } from "./lib/policy-tool.js";
+import { PolicyError } from "../cli/lib/policy-tool.js";
+import { policyFile } from "../cli/lib/project.js";
+import { BUILD } from "./lib/paths.js";
 import { missingCompilers } from "./lib/prerequisites.js";
 import { isCurrent, worker } from "./lib/programs.js";
 import { builtLine, failedLines, staleLine } from "./lib/reload.js";
-import { runScript } from "./lib/script.js";
-import { ScriptError } from "./lib/errors.js";
+import { runScript } from "../cli/lib/script.js";
+import { ScriptError } from "../cli/lib/errors.js";
 
 const HELP = `npm run build              builds the worker into build/, as npm start runs it
 npm run build -- --help    shows this

@@ -1,12 +1,12 @@
 // `npm run counts`: counts the instructions of the gateway's hot functions and compares them with
 // bench/counts.json. With --write, writes them there.
 
-import { readArguments } from "./lib/arguments.js";
+import { readArguments } from "../cli/lib/arguments.js";
 import { MOST_OFF, render } from "./lib/instruction-counts.js";
 import { buildCounts, compareWithKept, count, keep, whyNoComparison, whyNoValgrind } from "./lib/callgrind.js";
-import { runScript } from "./lib/script.js";
-import { createProgress } from "./lib/progress.js";
-import { EXIT_USAGE, ScriptError } from "./lib/errors.js";
+import { runScript } from "../cli/lib/script.js";
+import { createProgress } from "../cli/lib/progress.js";
+import { EXIT_USAGE, ScriptError } from "../cli/lib/errors.js";
 
 const HELP = `npm run counts                     counts the instructions of each case and compares them
 npm run counts -- --write          writes the counts to bench/counts.json

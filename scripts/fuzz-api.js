@@ -4,13 +4,13 @@
 import { join } from "node:path";
 import { spawnSync } from "node:child_process";
 
-import { readArguments, wholeNumber } from "./lib/arguments.js";
+import { readArguments, wholeNumber } from "../cli/lib/arguments.js";
 import { NODE, ROOT } from "./lib/paths.js";
 import { canInstallPython, hasPython, installPython } from "./lib/install.js";
 import { checkPrerequisites } from "./lib/prerequisites.js";
-import { EXIT_USAGE, ScriptError, runMain } from "./lib/errors.js";
+import { EXIT_USAGE, ScriptError, runMain } from "../cli/lib/errors.js";
 
-/** @import { Option } from "./lib/arguments.js" */
+/** @import { Option } from "../cli/lib/arguments.js" */
 
 const EXAMPLES = 200;
 

@@ -1,12 +1,12 @@
 // `npm run fuzz`: runs the fuzz targets one after another and prints the number of inputs each has run.
 // Stops at the first finding.
 
-import { readArguments, wholeNumber } from "./lib/arguments.js";
+import { readArguments, wholeNumber } from "../cli/lib/arguments.js";
 import { FUZZ_TARGETS, buildFuzzers, fuzz, whyNoFuzzing } from "./lib/fuzzing.js";
 import { checkPrerequisites } from "./lib/prerequisites.js";
-import { runScript } from "./lib/script.js";
-import { createProgress } from "./lib/progress.js";
-import { EXIT_USAGE, ScriptError } from "./lib/errors.js";
+import { runScript } from "../cli/lib/script.js";
+import { createProgress } from "../cli/lib/progress.js";
+import { EXIT_USAGE, ScriptError } from "../cli/lib/errors.js";
 
 const SECONDS = 60;
 

@@ -6,13 +6,13 @@ import { join } from "node:path";
 
 import { parse } from "smol-toml";
 
-import { readArguments, usageError } from "./lib/arguments.js";
-import { updatePage } from "./lib/files.js";
+import { readArguments, usageError } from "../cli/lib/arguments.js";
+import { updatePage } from "./lib/pages.js";
 import { ROOT } from "./lib/paths.js";
 import { WORLD, readBounds, render, scale } from "./lib/scale.js";
-import { ScriptError, runMain } from "./lib/errors.js";
+import { ScriptError, runMain } from "../cli/lib/errors.js";
 
-/** @import { Option } from "./lib/arguments.js" */
+/** @import { Option } from "../cli/lib/arguments.js" */
 
 /**
  * The options that set a number of the modelled deployment: [its name there, meaning].

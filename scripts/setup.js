@@ -1,12 +1,12 @@
 // `npm run setup`: installs and builds everything and generates local secrets. Afterwards
 // `npx wrangler dev` and `npx wrangler deploy` work without npm start.
 
-import { readArguments } from "./lib/arguments.js";
+import { readArguments } from "../cli/lib/arguments.js";
 import { dataFolder } from "./lib/paths.js";
 import { ensureSecrets } from "./lib/secrets.js";
 import { setUp } from "./lib/setup.js";
-import { runScript } from "./lib/script.js";
-import { createProgress } from "./lib/progress.js";
+import { runScript } from "../cli/lib/script.js";
+import { createProgress } from "../cli/lib/progress.js";
 
 const HELP = `npm run setup              installs and builds everything, generates local secrets, starts nothing
 npm run setup -- --help    shows this

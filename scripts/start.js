@@ -4,21 +4,22 @@
 import { mkdirSync, unwatchFile, watchFile, writeFileSync } from "node:fs";
 import { dirname, join, relative, resolve } from "node:path";
 
-import { readArguments } from "./lib/arguments.js";
-import { DEFAULT_PORTS, claimPort, portSetting } from "./lib/ports.js";
-import { DEFAULT_DATA, ROOT, dataFolder, policyFile } from "./lib/paths.js";
-import { createProcesses } from "./lib/processes.js";
+import { readArguments } from "../cli/lib/arguments.js";
+import { DEFAULT_PORTS, claimPort, portSetting } from "../cli/lib/ports.js";
+import { policyFile } from "../cli/lib/project.js";
+import { DEFAULT_DATA, ROOT, dataFolder } from "./lib/paths.js";
+import { createProcesses } from "../cli/lib/processes.js";
 import { CHANGED, createReloadReporter } from "./lib/reload.js";
 import { ensureSecrets } from "./lib/secrets.js";
 import { NAMES, fetchMissing, describeServices, endedBadly, startService, waitUntilReady } from "./lib/services.js";
 import { setUp } from "./lib/setup.js";
-import { listenForEnd } from "./lib/signals.js";
-import { createProgress } from "./lib/progress.js";
-import { EXIT_USAGE, ScriptError, reportError } from "./lib/errors.js";
+import { listenForEnd } from "../cli/lib/signals.js";
+import { createProgress } from "../cli/lib/progress.js";
+import { EXIT_USAGE, ScriptError, reportError } from "../cli/lib/errors.js";
 
 /**
- * @import { Option } from "./lib/arguments.js"
- * @import { Running } from "./lib/processes.js"
+ * @import { Option } from "../cli/lib/arguments.js"
+ * @import { Running } from "../cli/lib/processes.js"
  * @import { Service } from "./lib/services.js"
  * @typedef {{ help?: boolean, logs?: boolean, names: string[] }} Options
  */

@@ -5,8 +5,8 @@ import { mkdirSync, readdirSync, rmSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
 
-import { namesOf, readArguments, wholeNumber } from "./lib/arguments.js";
-import { EXIT_USAGE, reportError } from "./lib/errors.js";
+import { namesOf, readArguments, wholeNumber } from "../cli/lib/arguments.js";
+import { EXIT_USAGE, reportError } from "../cli/lib/errors.js";
 import {
   canInstallPython,
   hasPackages,
@@ -19,11 +19,11 @@ import {
 import { TARGET } from "./lib/paths.js";
 import { startPostgres, whyNoPostgres } from "./lib/postgres.js";
 import { checkPrerequisites } from "./lib/prerequisites.js";
-import { createProgress } from "./lib/progress.js";
+import { createProgress } from "../cli/lib/progress.js";
 import { runInLanes } from "./lib/schedule.js";
 import { setUp } from "./lib/setup.js";
-import { runScript } from "./lib/script.js";
-import { isEnding } from "./lib/signals.js";
+import { runScript } from "../cli/lib/script.js";
+import { isEnding } from "../cli/lib/signals.js";
 import { runSuite } from "./lib/suite-runner.js";
 import { LONG_SUITES, POLICIES, SUITES, TESTS } from "./lib/suites.js";
 import { emptyCount } from "./lib/test-counts.js";
@@ -38,9 +38,9 @@ import {
 } from "./lib/test-tasks.js";
 
 /**
- * @import { Option } from "./lib/arguments.js"
- * @import { Processes } from "./lib/processes.js"
- * @import { Progress } from "./lib/progress.js"
+ * @import { Option } from "../cli/lib/arguments.js"
+ * @import { Processes } from "../cli/lib/processes.js"
+ * @import { Progress } from "../cli/lib/progress.js"
  * @import { Task } from "./lib/schedule.js"
  * @import { Suite } from "./lib/suites.js"
  * @import { Results } from "./lib/test-results.js"

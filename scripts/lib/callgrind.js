@@ -8,7 +8,7 @@ import { LOCKED, buildExecutables, runCommand } from "./cargo.js";
 import { compare, instructions, median, whyNotComparable } from "./instruction-counts.js";
 import { ROOT, TARGET } from "./paths.js";
 import { outputOf } from "./prerequisites.js";
-import { ScriptError } from "./errors.js";
+import { ScriptError } from "../../cli/lib/errors.js";
 
 /**
  * @import { Work } from "./cargo.js"

@@ -7,13 +7,13 @@ import { spawn } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
-import { errorCode } from "./errors.js";
-import { parseJson } from "./files.js";
+import { errorCode } from "../../cli/lib/errors.js";
+import { parseJson } from "../../cli/lib/files.js";
 import { emptyCount } from "./test-counts.js";
 import { CARGO_DENY, PYTHON_NEEDS, ROOT } from "./paths.js";
 
 /**
- * @import { Processes } from "./processes.js"
+ * @import { Processes } from "../../cli/lib/processes.js"
  * @import { Count } from "./test-counts.js"
  * @typedef {{ failure?: string, skip?: string }} Verdict
  * @typedef {{ code: number, output: string }} Ended

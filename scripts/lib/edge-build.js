@@ -20,11 +20,11 @@ import { LOCKED, runCargo, runCommand } from "./cargo.js";
 import { hasWasmBindgen } from "./install.js";
 import { withLock } from "./lock.js";
 import { BUILD, ROOT, TARGET, WASM, WASM_BINDGEN, wasmBindgenVersion } from "./paths.js";
-import { validatorsModule } from "./openapi-validators.js";
+import { validatorsModule } from "../../cli/lib/openapi-validators.js";
 import { compileForWorker } from "./policy-tool.js";
 import { checkPrerequisites, missingCompilers, hasWasmTarget } from "./prerequisites.js";
-import { ScriptError } from "./errors.js";
-import { readIfThere } from "./files.js";
+import { ScriptError } from "../../cli/lib/errors.js";
+import { readIfThere } from "../../cli/lib/files.js";
 import { compile, isBuilt, isCurrent, worker } from "./programs.js";
 
 /**

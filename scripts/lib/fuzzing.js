@@ -5,7 +5,7 @@ import { mkdirSync, readdirSync } from "node:fs";
 import { basename, join } from "node:path";
 
 import { LOCKED, runCargo, runCommand } from "./cargo.js";
-import { EXIT_USAGE, ScriptError } from "./errors.js";
+import { EXIT_USAGE, ScriptError } from "../../cli/lib/errors.js";
 import { ROOT, TARGET } from "./paths.js";
 import { outputOf } from "./prerequisites.js";
 

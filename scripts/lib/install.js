@@ -20,8 +20,8 @@ import {
   wasmBindgenVersion,
 } from "./paths.js";
 import { outputOf } from "./prerequisites.js";
-import { readIfThere } from "./files.js";
-import { ScriptError } from "./errors.js";
+import { readIfThere } from "../../cli/lib/files.js";
+import { ScriptError } from "../../cli/lib/errors.js";
 
 /** @import { Work } from "./cargo.js" */
 

@@ -8,7 +8,7 @@
 import { mkdirSync, readdirSync, readlinkSync, rmSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 
-import { errorCode } from "./errors.js";
+import { errorCode } from "../../cli/lib/errors.js";
 
 const POLL_MS = 50;
 const FREE = "free";

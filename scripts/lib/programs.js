@@ -5,7 +5,7 @@ import { createHash } from "node:crypto";
 import { existsSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
-import { readIfThere } from "./files.js";
+import { readIfThere } from "../../cli/lib/files.js";
 import { ORIGIN, ROOT, TARGET, TOOLS, WASM } from "./paths.js";
 
 /**

@@ -7,9 +7,9 @@ import { randomBytes } from "node:crypto";
 import { chmodSync, linkSync, mkdirSync, unlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
-import { readIfThere } from "./files.js";
+import { readIfThere } from "../../cli/lib/files.js";
 import { DEFAULT_DATA, ROOT } from "./paths.js";
-import { EXIT_USAGE, ScriptError, errorCode } from "./errors.js";
+import { EXIT_USAGE, ScriptError, errorCode } from "../../cli/lib/errors.js";
 
 /**
  * @typedef {Record<string, string>} Vars

@@ -5,14 +5,15 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 
 import { DEFAULT_DATA, NODE, ORIGIN, ROOT, WRANGLER } from "./paths.js";
-import { HOST } from "./ports.js";
+import { HOST } from "../../cli/lib/ports.js";
 import { openLogFile } from "./log-file.js";
-import { EXIT_USAGE, ScriptError, errorCode } from "./errors.js";
-import { parseJson } from "./files.js";
+import { EXIT_USAGE, ScriptError, errorCode } from "../../cli/lib/errors.js";
+import { parseJson } from "../../cli/lib/files.js";
+import { WRANGLER_REQUEST, wranglerEnv } from "../../cli/lib/wrangler.js";
 
 /**
- * @import { Note } from "./progress.js"
- * @import { Processes, Running, Ended } from "./processes.js"
+ * @import { Note } from "../../cli/lib/progress.js"
+ * @import { Processes, Running, Ended } from "../../cli/lib/processes.js"
  * @import { Secrets } from "./secrets.js"
  * @typedef {object} Service
  * @property {string} name
@@ -37,29 +38,6 @@ const SECRETS = {
   edge: [],
 };
 const ALL_SECRETS = [...new Set(Object.values(SECRETS).flat())];
-
-/**
- * Keeps wrangler from the network and from everything outside of `data`.
- * @param {string} data
- */
-export function wranglerEnv(data) {
-  return {
-    WRANGLER_SEND_METRICS: "false",
-    WRANGLER_SEND_ERROR_REPORTS: "false",
-    WRANGLER_HIDE_BANNER: "true",
-    WRANGLER_WRITE_LOGS: "false",
-    WRANGLER_NO_SKILLS_UPDATE_PROMPTS: "true",
-    WRANGLER_REGISTRY_PATH: join(data, "edge", "registry"),
-    CLOUDFLARE_CF_FETCH_ENABLED: "false",
-    // Both would store requests, headers included.
-    X_LOCAL_OBSERVABILITY: "false",
-    X_LOCAL_EXPLORER: "false",
-  };
-}
-
-// wrangler's line for a request, such as "[wrangler:info] GET /x 200 OK (3ms)". It shows the path as
-// received, which may hold a token; the edge's own log line does not.
-const WRANGLER_REQUEST = /^\[wrangler:info\] \S+ .*\(\d+m?s\)$/;
 
 /**
  * Returns the services by name.
@@ -116,7 +94,7 @@ export function describeServices({ data, ports, secrets, env = process.env }) {
         ...secretsFile,
         "--show-interactive-dev-session=false",
       ],
-      env: { ...bare, ...wranglerEnv(data) },
+      env: { ...bare, ...wranglerEnv(join(data, "edge")) },
     },
   };
 }

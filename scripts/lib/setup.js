@@ -7,15 +7,16 @@ import { existsSync } from "node:fs";
 import { LOCKED, runCargo } from "./cargo.js";
 import { buildEdge, compileWasm } from "./edge-build.js";
 import { hasPackages, hasWasmBindgen, installPackages, installWasmBindgen, installWasmTarget } from "./install.js";
-import { BUILD, TARGET, WASM, policyFile, wasmBindgenVersion } from "./paths.js";
+import { policyFile } from "../../cli/lib/project.js";
+import { BUILD, TARGET, WASM, wasmBindgenVersion } from "./paths.js";
 import { preparePolicyTool } from "./policy-tool.js";
 import { checkPrerequisites, missingCompilers, hasWasmTarget } from "./prerequisites.js";
 import { POLICY_TOOL, SERVICES, compile, isBuilt, isCurrent, worker } from "./programs.js";
 
 /**
  * @import { Work } from "./cargo.js"
- * @import { Processes } from "./processes.js"
- * @import { Progress } from "./progress.js"
+ * @import { Processes } from "../../cli/lib/processes.js"
+ * @import { Progress } from "../../cli/lib/progress.js"
  */
 
 /**

@@ -5,16 +5,17 @@ import { spawn } from "node:child_process";
 import { createWriteStream } from "node:fs";
 import { basename, join, relative } from "node:path";
 
-import { PROGRESS_ENV, isBar, isNoise, splitLines } from "./cargo.js";
-import { errorCode } from "./errors.js";
+import { splitLines } from "../../cli/lib/commands.js";
+import { PROGRESS_ENV, isBar, isNoise } from "./cargo.js";
+import { errorCode } from "../../cli/lib/errors.js";
 import { createCargoCounter, createNodeCounter, emptyCount, settle } from "./test-counts.js";
 import { ROOT } from "./paths.js";
 
 /**
  * @import { WriteStream } from "node:fs"
  * @import { Readable } from "node:stream"
- * @import { Note } from "./progress.js"
- * @import { Processes } from "./processes.js"
+ * @import { Note } from "../../cli/lib/progress.js"
+ * @import { Processes } from "../../cli/lib/processes.js"
  * @import { CheckSuite, Suite, TestSuite } from "./suites.js"
  * @import { Count, TestEvent } from "./test-counts.js"
  * @typedef {[name: string, seconds: number][]} Parts

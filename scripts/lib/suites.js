@@ -122,6 +122,7 @@ export const SUITES = [
     commands: [
       biome("lint", "--colors=off", "--max-diagnostics=none", "--error-on-warnings", "."),
       checkTypes(join("src", "host")),
+      checkTypes("cli"),
       checkTypes("scripts"),
       checkTypes("bench"),
       checkTypes("tests"),

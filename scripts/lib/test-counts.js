@@ -3,7 +3,7 @@
 
 import { stripVTControlCharacters } from "node:util";
 
-import { parseJson } from "./files.js";
+import { parseJson } from "../../cli/lib/files.js";
 
 /**
  * @typedef {{ passed: number, failed: number, skipped: number, failures: string[], skips: string[] }} Count

@@ -5,7 +5,7 @@ import { relative } from "node:path";
 import { describeCount, emptyCount } from "./test-counts.js";
 
 /**
- * @import { Progress } from "./progress.js"
+ * @import { Progress } from "../../cli/lib/progress.js"
  * @import { Count } from "./test-counts.js"
  * @typedef {{ seconds: number, processor?: number, parts?: [name: string, seconds: number][] }} Durations
  * @typedef {ReturnType<typeof createResults>} Results

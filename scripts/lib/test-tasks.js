@@ -14,8 +14,8 @@ import {
 import { runCargo } from "./cargo.js";
 import { checkDependencies } from "./dependencies.js";
 import { buildEdge } from "./edge-build.js";
-import { ScriptError } from "./errors.js";
-import { readIfThere } from "./files.js";
+import { ScriptError } from "../../cli/lib/errors.js";
+import { readIfThere } from "../../cli/lib/files.js";
 import { FUZZ_TARGETS, buildFuzzers, fuzz, whyNoFuzzing } from "./fuzzing.js";
 import { ROOT, TARGET } from "./paths.js";
 import { preparePolicyTool } from "./policy-tool.js";
@@ -26,8 +26,8 @@ import { describeCount, emptyCount } from "./test-counts.js";
 import { runCounted } from "./test-results.js";
 
 /**
- * @import { Processes } from "./processes.js"
- * @import { Progress } from "./progress.js"
+ * @import { Processes } from "../../cli/lib/processes.js"
+ * @import { Progress } from "../../cli/lib/progress.js"
  * @typedef {{ progress: Progress, processes: Processes }} Context
  */
 

@@ -1,4 +1,4 @@
-// Checks requests against an OpenAPI document, with the validators that scripts/lib/openapi-validators.js compiled.
+// Checks requests against an OpenAPI document, with the validators that cli/lib/openapi-validators.js compiled.
 // Reads bodies within the bounds that it gets; src/pipeline/validation.rs judges what it finds.
 
 import { readToKeep } from "./body.js";

@@ -8,7 +8,7 @@ import { createRequire } from "node:module";
 import { join } from "node:path";
 import { before, describe, test } from "node:test";
 
-import { probePort } from "../../scripts/lib/ports.js";
+import { probePort } from "../../cli/lib/ports.js";
 import { startEdge } from "../harness/edge.js";
 import { createIssuer } from "../harness/issuer.js";
 import { temporaryFolder } from "../harness/run.js";

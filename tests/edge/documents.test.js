@@ -9,8 +9,8 @@ import { describe, test } from "node:test";
 import { SignJWT, exportJWK, generateKeyPair } from "jose";
 
 import { GO, PYTHON, ROOT, TARGET } from "../../scripts/lib/paths.js";
-import { probePort } from "../../scripts/lib/ports.js";
-import { createProcesses } from "../../scripts/lib/processes.js";
+import { probePort } from "../../cli/lib/ports.js";
+import { createProcesses } from "../../cli/lib/processes.js";
 import { makeAssertion, makeAssertionKey } from "../harness/assertion.js";
 import { send } from "../harness/http.js";
 import { noPython } from "../harness/python.js";

@@ -6,7 +6,7 @@ import { before, describe, test } from "node:test";
 
 import { Provider } from "oidc-provider";
 
-import { probePort } from "../../scripts/lib/ports.js";
+import { probePort } from "../../cli/lib/ports.js";
 import { makeAssertionKey } from "../harness/assertion.js";
 import { startEdge } from "../harness/edge.js";
 import { noPython, python } from "../harness/python.js";

@@ -8,7 +8,7 @@ import { before, describe, test } from "node:test";
 import { SignJWT, importJWK } from "jose";
 import { Provider } from "oidc-provider";
 
-import { probePort } from "../../scripts/lib/ports.js";
+import { probePort } from "../../cli/lib/ports.js";
 import { authorize, browser } from "../harness/browser.js";
 import { startEdge } from "../harness/edge.js";
 import { remember } from "../harness/run.js";

@@ -15,7 +15,7 @@ import { ToolListChangedNotificationSchema } from "@modelcontextprotocol/sdk/typ
 import { Provider } from "oidc-provider";
 
 import { ROOT } from "../../scripts/lib/paths.js";
-import { probePort } from "../../scripts/lib/ports.js";
+import { probePort } from "../../cli/lib/ports.js";
 import { startEdge } from "../harness/edge.js";
 import { CALLBACK, connect, createUser } from "../harness/mcp-client.js";
 import { createMcpService } from "../harness/mcp-server.js";

@@ -10,7 +10,7 @@ import { SignJWT } from "jose";
 import * as oauth from "oauth4webapi";
 import { Provider } from "oidc-provider";
 
-import { probePort } from "../../scripts/lib/ports.js";
+import { probePort } from "../../cli/lib/ports.js";
 import { startEdge } from "../harness/edge.js";
 import { remember } from "../harness/run.js";
 import { fileScope } from "../harness/scope.js";

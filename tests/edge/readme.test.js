@@ -6,8 +6,8 @@ import { join } from "node:path";
 import { test } from "node:test";
 
 import { ROOT, TARGET } from "../../scripts/lib/paths.js";
-import { probePort } from "../../scripts/lib/ports.js";
-import { createProcesses } from "../../scripts/lib/processes.js";
+import { probePort } from "../../cli/lib/ports.js";
+import { createProcesses } from "../../cli/lib/processes.js";
 import { makeAssertion, makeAssertionKey } from "../harness/assertion.js";
 import { startEdge } from "../harness/edge.js";
 import { send } from "../harness/http.js";

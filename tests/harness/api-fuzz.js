@@ -10,8 +10,8 @@ import { mkdirSync } from "node:fs";
 import { dirname, join } from "node:path";
 
 import { ORIGIN, PYTHON, ROOT } from "../../scripts/lib/paths.js";
-import { probePort } from "../../scripts/lib/ports.js";
-import { createProcesses } from "../../scripts/lib/processes.js";
+import { probePort } from "../../cli/lib/ports.js";
+import { createProcesses } from "../../cli/lib/processes.js";
 import { ensureSecrets } from "../../scripts/lib/secrets.js";
 import { describeServices, startService, waitUntilReady } from "../../scripts/lib/services.js";
 import { compileOrigin } from "../../scripts/lib/setup.js";

@@ -15,7 +15,7 @@ import { join } from "node:path";
 import { startWorkerd } from "../../bench/workerd.js";
 import { modulesOf } from "../../scripts/lib/edge-build.js";
 import { ROOT } from "../../scripts/lib/paths.js";
-import { probePort } from "../../scripts/lib/ports.js";
+import { probePort } from "../../cli/lib/ports.js";
 import { makeAssertionKey } from "./assertion.js";
 import { buildFor } from "./edge.js";
 import { send } from "./http.js";

@@ -23,8 +23,8 @@ import { join } from "node:path";
 
 import { hasPackages } from "../../scripts/lib/install.js";
 import { ORIGIN, ROOT } from "../../scripts/lib/paths.js";
-import { probePort } from "../../scripts/lib/ports.js";
-import { createProcesses } from "../../scripts/lib/processes.js";
+import { probePort } from "../../cli/lib/ports.js";
+import { createProcesses } from "../../cli/lib/processes.js";
 import { ensureSecrets } from "../../scripts/lib/secrets.js";
 import { NAMES, describeServices, startService, waitUntilReady } from "../../scripts/lib/services.js";
 import { compileOrigin } from "../../scripts/lib/setup.js";

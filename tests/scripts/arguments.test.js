@@ -76,7 +76,7 @@ for (const variable of ["EDGE_PORT", "AUTH_PORT", "USERS_PORT"]) {
 // A checkout without build and packages: the scripts, and links to the other sources.
 function freshCheckout(t) {
   const root = temporaryFolder(t, "checkout");
-  cpSync(join(ROOT, "scripts"), join(root, "scripts"), { recursive: true });
+  for (const folder of ["cli", "scripts"]) cpSync(join(ROOT, folder), join(root, folder), { recursive: true });
   for (const name of ["Cargo.toml", "Cargo.lock", "package-lock.json", "package.json", "client", "crates", "origin"])
     symlinkSync(join(ROOT, name), join(root, name));
   return root;

@@ -5,7 +5,7 @@ import { test } from "node:test";
 
 import { AIMS, parseArguments, render, summarise } from "../../bench/origin-report.js";
 import { isMet } from "../../bench/report.js";
-import { insertInto } from "../../scripts/lib/files.js";
+import { insertInto } from "../../scripts/lib/pages.js";
 
 test("arguments are parsed, and invalid ones are refused", () => {
   for (const [args, expected] of [

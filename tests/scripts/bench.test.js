@@ -12,7 +12,7 @@ import { writeRequest } from "../../bench/bursts.js";
 import { BODY, TABLES, addTo, formOf } from "../../bench/options.js";
 import { sharesOf } from "../../bench/profile.js";
 import { AIMS, chart, isMet, render, renderOptions } from "../../bench/report.js";
-import { insertInto } from "../../scripts/lib/files.js";
+import { insertInto } from "../../scripts/lib/pages.js";
 import { ROOT } from "../../scripts/lib/paths.js";
 
 const TITLES = { pass: "pass-through Worker", gateway: "Portcullis", jose: "jose Worker", hono: "Hono Worker" };

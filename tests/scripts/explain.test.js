@@ -11,7 +11,8 @@ import { before, describe, test } from "node:test";
 import { SignJWT } from "jose";
 
 import { ROOT } from "../../scripts/lib/paths.js";
-import { openPolicyTool, readPolicyFile } from "../../scripts/lib/policy-tool.js";
+import { readPolicyFile } from "../../cli/lib/policy-tool.js";
+import { openPolicyTool } from "../../scripts/lib/policy-tool.js";
 import { remember, temporaryFolder } from "../harness/run.js";
 import { runScript } from "../harness/scripts.js";
 

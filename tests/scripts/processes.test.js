@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 
 import { ROOT } from "../../scripts/lib/paths.js";
-import { createProcesses, isAlive } from "../../scripts/lib/processes.js";
+import { createProcesses, isAlive } from "../../cli/lib/processes.js";
 import { until } from "../harness/wait.js";
 
 // A shell with a child; neither ends during this test.
@@ -45,7 +45,7 @@ test("children end when the script is killed", async () => {
     [
       "--input-type=module",
       "-e",
-      `import { createProcesses } from ${JSON.stringify(join(ROOT, "scripts", "lib", "processes.js"))};
+      `import { createProcesses } from ${JSON.stringify(join(ROOT, "cli", "lib", "processes.js"))};
        const family = createProcesses().start("family", "/bin/sh", ["-c", ${JSON.stringify(FAMILY)}], {
          env: process.env, onLine: () => console.log(family.pid),
        });`,

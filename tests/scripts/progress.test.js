@@ -5,7 +5,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { stripVTControlCharacters } from "node:util";
 
-import { createProgress } from "../../scripts/lib/progress.js";
+import { createProgress } from "../../cli/lib/progress.js";
 import { until } from "../harness/wait.js";
 
 function fakeOut(isTTY) {

@@ -10,8 +10,9 @@ import { describe, test } from "node:test";
 import { parse } from "smol-toml";
 
 import { ORIGIN, ROOT } from "../../scripts/lib/paths.js";
-import { PolicyError, compilePolicy } from "../../scripts/lib/policy-tool.js";
-import { quote } from "../../scripts/lib/route-block.js";
+import { PolicyError } from "../../cli/lib/policy-tool.js";
+import { compilePolicy } from "../../scripts/lib/policy-tool.js";
+import { quote } from "../../cli/lib/route-block.js";
 import { compileOrigin } from "../../scripts/lib/setup.js";
 import { temporaryFolder } from "../harness/run.js";
 import { runScript } from "../harness/scripts.js";

@@ -6,7 +6,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 
-import { insertInto } from "../../scripts/lib/files.js";
+import { insertInto } from "../../scripts/lib/pages.js";
 import { ROOT } from "../../scripts/lib/paths.js";
 import { WORLD, constant, scale } from "../../scripts/lib/scale.js";
 import { tables } from "../../scripts/scale.js";

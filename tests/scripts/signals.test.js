@@ -8,7 +8,7 @@ import { describe, test } from "node:test";
 import { ROOT } from "../../scripts/lib/paths.js";
 import { until } from "../harness/wait.js";
 
-const SIGNALS = JSON.stringify(join(ROOT, "scripts", "lib", "signals.js"));
+const SIGNALS = JSON.stringify(join(ROOT, "cli", "lib", "signals.js"));
 
 // A script that prints the calls that it gets.
 const SCRIPT = `
@@ -52,7 +52,7 @@ describe("a script that is ended by a signal", () => {
   }
 
   test("a failure caused by the end of the script is not reported", async (t) => {
-    const errors = JSON.stringify(join(ROOT, "scripts", "lib", "errors.js"));
+    const errors = JSON.stringify(join(ROOT, "cli", "lib", "errors.js"));
     const script = `
 import { listenForEnd } from ${SIGNALS};
 import { ScriptError, runMain } from ${errors};

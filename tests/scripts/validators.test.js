@@ -8,9 +8,9 @@ import { describe, test } from "node:test";
 import "@hyperjump/json-schema/formats";
 import { registerSchema, setShouldValidateFormat, validate as judgeOf } from "@hyperjump/json-schema/openapi-3-1";
 
-import { OpenApiError, parseOpenApi } from "../../scripts/lib/openapi.js";
-import { readOperations } from "../../scripts/lib/openapi-operations.js";
-import { compileValidators, validatorsModule } from "../../scripts/lib/openapi-validators.js";
+import { OpenApiError, parseOpenApi } from "../../cli/lib/openapi.js";
+import { readOperations } from "../../cli/lib/openapi-operations.js";
+import { compileValidators, validatorsModule } from "../../cli/lib/openapi-validators.js";
 import { ORIGIN } from "../../scripts/lib/paths.js";
 import { compileOrigin } from "../../scripts/lib/setup.js";
 import { validate } from "../../src/host/validate.js";

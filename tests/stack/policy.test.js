@@ -76,20 +76,20 @@ describe("policies on the command line", () => {
 
     test("one is in use soon, an invalid one is refused, and a rollback restores the previous one", async () => {
       assert.equal(await isRouted("/one"), false);
-      let said = await run("policy.js", ["push", "--file", file(route("/one"))], env);
+      let said = await run("policy-push.js", ["--file", file(route("/one"))], env);
       assert.equal(said.code, 0, said.output);
       await until("it is in use", () => isRouted("/one"));
 
-      said = await run("policy.js", ["push", "--file", file('[[routes]]\npath = "/two"\n')], env);
+      said = await run("policy-push.js", ["--file", file('[[routes]]\npath = "/two"\n')], env);
       assert.notEqual(said.code, 0);
       assert.match(said.output, /gateway\.toml:\d+:\d+: /);
       assert.match(said.output, /is not pushed/);
 
-      said = await run("policy.js", ["push", "--file", file(route("/three"))], env);
+      said = await run("policy-push.js", ["--file", file(route("/three"))], env);
       assert.equal(said.code, 0, said.output);
       await until("the next one is", async () => (await isRouted("/three")) && !(await isRouted("/one")));
 
-      said = await run("policy.js", ["rollback"], env);
+      said = await run("policy-rollback.js", [], env);
       assert.equal(said.code, 0, said.output);
       await until("the one before is", async () => (await isRouted("/one")) && !(await isRouted("/three")));
       const { policy_origin: origin } = JSON.parse((await stack.send({ path: "/status" })).body);
@@ -97,7 +97,7 @@ describe("policies on the command line", () => {
     });
 
     test("an unknown command prints the help", async () => {
-      const said = await run("policy.js", ["push", "--frob"], env);
+      const said = await run("policy-push.js", ["--frob"], env);
       assert.notEqual(said.code, 0);
       assert.match(said.output, /"--frob" is not known; see: npm run policy:push -- --help/);
     });

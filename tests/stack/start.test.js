@@ -7,8 +7,8 @@ import { delimiter, join } from "node:path";
 import { describe, test } from "node:test";
 
 import { ROOT } from "../../scripts/lib/paths.js";
-import { probePort } from "../../scripts/lib/ports.js";
-import { isAlive } from "../../scripts/lib/processes.js";
+import { probePort } from "../../cli/lib/ports.js";
+import { isAlive } from "../../cli/lib/processes.js";
 import { findSecrets, listFiles } from "../../scripts/lib/secret-scan.js";
 import { parseVars, secretFiles } from "../../scripts/lib/secrets.js";
 import { send } from "../harness/http.js";

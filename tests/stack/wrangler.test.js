@@ -9,8 +9,8 @@ import { describe, test } from "node:test";
 import { gzipSync } from "node:zlib";
 
 import { ROOT, TARGET } from "../../scripts/lib/paths.js";
-import { probePort } from "../../scripts/lib/ports.js";
-import { createProcesses } from "../../scripts/lib/processes.js";
+import { probePort } from "../../cli/lib/ports.js";
+import { createProcesses } from "../../cli/lib/processes.js";
 import { send } from "../harness/http.js";
 import { openLog, temporaryFolder } from "../harness/run.js";
 import { testScope } from "../harness/scope.js";
@@ -101,7 +101,16 @@ describe("wrangler by itself", () => {
     // A checkout with npm packages only.
     const clone = join(temporaryFolder(scope, "clone"), "clone");
     mkdirSync(clone);
-    for (const name of ["package.json", "wrangler.toml", "gateway.toml", "Cargo.toml", "Cargo.lock", "scripts", "src"])
+    for (const name of [
+      "package.json",
+      "wrangler.toml",
+      "gateway.toml",
+      "Cargo.toml",
+      "Cargo.lock",
+      "cli",
+      "scripts",
+      "src",
+    ])
       cpSync(join(ROOT, name), join(clone, name), { recursive: true });
     symlinkSync(join(ROOT, "node_modules"), join(clone, "node_modules"));
     assert.ok(TARGET.startsWith(ROOT));

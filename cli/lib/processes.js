@@ -6,7 +6,7 @@ import { spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { stripVTControlCharacters } from "node:util";
 
-import { splitLines } from "./cargo.js";
+import { splitLines } from "./commands.js";
 
 import { errorCode } from "./errors.js";
 

@@ -2,7 +2,7 @@
 // a pipe that the script holds; when the pipe closes, the groups still listed are asked to end and
 // then killed.
 
-import { splitLines } from "./cargo.js";
+import { splitLines } from "./commands.js";
 import { stopGroup } from "./processes.js";
 
 const TERMINATE_MS = 5_000;

@@ -1,4 +1,4 @@
-// Command-line arguments of the scripts: `node:util`'s parseArgs, --help for each script, checked
+// Command-line arguments: `node:util`'s parseArgs, --help for each script, checked
 // values, and one sentence with exit code 2 for anything else.
 
 import { isIP } from "node:net";
@@ -69,7 +69,7 @@ export function readArguments(args, { command, options = {}, choices, most = 0 }
       values[token.name] = option.multiple ? [...(values[token.name] ?? []), value] : value;
     } else if (token.kind !== "option-terminator") {
       const given = token.kind === "option" ? token.rawName : token.value;
-      throw usageError(`${JSON.stringify(given)} is not known; see: ${command} -- --help`);
+      throw usageError(`${JSON.stringify(given)} is not known; ${seeHelp(command)}`);
     }
   }
   return { values, positionals };
@@ -87,6 +87,26 @@ function readValue({ rawName, value }, { type, parse }) {
   if (parse !== undefined) return parse(value ?? "", rawName);
   if (!value) throw usageError(`${rawName} needs a value.`);
   return value;
+}
+
+/**
+ * Returns how arguments are given to a command: npm takes those after "--" only.
+ * @param {string} command
+ */
+export const withArguments = (command) => (command.startsWith("npm ") ? `${command} --` : command);
+
+/** @param {string} command */
+export const seeHelp = (command) => `see: ${withArguments(command)} --help`;
+
+/**
+ * Returns the lines of a command's help: each row is its arguments, and what it does with them.
+ * @param {string} command
+ * @param {[string, string][]} rows
+ */
+export function usage(command, rows) {
+  const calls = rows.map(([args]) => (args === "" ? command : `${withArguments(command)} ${args}`));
+  const width = Math.max(...rows.map(([, text], index) => (text === "" ? 0 : calls[index].length)));
+  return rows.map(([, text], index) => `${calls[index].padEnd(width)}   ${text}`.trimEnd()).join("\n");
 }
 
 /** @param {string} sentence */
