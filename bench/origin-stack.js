@@ -9,7 +9,8 @@ import { ROOT } from "../scripts/lib/paths.js";
 import { probePort } from "../cli/lib/ports.js";
 import { startPostgres } from "../scripts/lib/postgres.js";
 import { ensureSecrets } from "../scripts/lib/secrets.js";
-import { describeServices, startService, waitUntilReady } from "../scripts/lib/services.js";
+import { waitUntilReady } from "../cli/lib/readiness.js";
+import { describeServices, startService } from "../scripts/lib/services.js";
 import { makeAssertion } from "../tests/harness/assertion.js";
 import { usage } from "./servers.js";
 

@@ -6,7 +6,7 @@ import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 
 import { createRequire } from "node:module";
 import { join } from "node:path";
 
-import { modulesOf } from "../scripts/lib/edge-build.js";
+import { modulesOf } from "../cli/lib/worker.js";
 import { ROOT, TOOLS } from "../scripts/lib/paths.js";
 import { HOST, probePort } from "../cli/lib/ports.js";
 import { makeAssertionKey } from "../tests/harness/assertion.js";

@@ -14,7 +14,7 @@ import { policyFile } from "../cli/lib/project.js";
 import { BUILD } from "./lib/paths.js";
 import { missingCompilers } from "./lib/prerequisites.js";
 import { isCurrent, worker } from "./lib/programs.js";
-import { builtLine, failedLines, staleLine } from "./lib/reload.js";
+import { builtLine, failedLines, staleLine } from "../cli/lib/reload.js";
 import { runScript } from "../cli/lib/script.js";
 import { ScriptError } from "../cli/lib/errors.js";
 

@@ -19,12 +19,17 @@ import { wranglerEnv } from "./wrangler.js";
  * @type {Record<string, string>}
  */
 const COMMANDS = {
+  dev: "../commands/dev.js",
   check: "../commands/check.js",
   test: "../commands/test.js",
   explain: "../commands/explain.js",
   routes: "../commands/routes.js",
   push: "../commands/push.js",
   rollback: "../commands/rollback.js",
+  secrets: "../commands/secrets.js",
+  status: "../commands/status.js",
+  deploy: "../commands/deploy.js",
+  build: "../commands/build.js",
   serve: "../serve/index.js",
 };
 

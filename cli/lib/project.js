@@ -27,3 +27,9 @@
  * @param {NodeJS.ProcessEnv} env
  */
 export const policyFile = (env) => env.GATEWAY_CONFIG || "gateway.toml";
+
+// Folder of a project for what commands write: the Worker, logs, the keys of the development issuer.
+export const PROJECT_FOLDER = ".portcullis";
+
+// Variable that `portcullis dev` sets for builds while it serves.
+export const SERVING = "PORTCULLIS_SERVING";

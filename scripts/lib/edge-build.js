@@ -3,16 +3,7 @@
 // that the last build has done already: when only the policy has changed, no compiler runs.
 
 import { createHash } from "node:crypto";
-import {
-  copyFileSync,
-  existsSync,
-  mkdirSync,
-  readFileSync,
-  readdirSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-} from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
 
@@ -20,11 +11,11 @@ import { LOCKED, runCargo, runCommand } from "./cargo.js";
 import { hasWasmBindgen } from "./install.js";
 import { withLock } from "./lock.js";
 import { BUILD, ROOT, TARGET, WASM, WASM_BINDGEN, wasmBindgenVersion } from "./paths.js";
-import { validatorsModule } from "../../cli/lib/openapi-validators.js";
 import { compileForWorker } from "./policy-tool.js";
 import { checkPrerequisites, missingCompilers, hasWasmTarget } from "./prerequisites.js";
 import { ScriptError } from "../../cli/lib/errors.js";
 import { readIfThere } from "../../cli/lib/files.js";
+import { writePolicy } from "../../cli/lib/worker.js";
 import { compile, isBuilt, isCurrent, worker } from "./programs.js";
 
 /**
@@ -48,7 +39,7 @@ const BINDGEN_FLAGS = [
 // KEEP_NAMES=true keeps them for profiling.
 const BARE_FLAGS = ["--remove-name-section", "--remove-producers-section"];
 
-const DEPLOYED = "worker";
+export const DEPLOYED = "worker";
 
 const FILES = ["index_bg.wasm", "index.js", "entry.js"];
 
@@ -74,40 +65,8 @@ export async function buildEdge({
   await withLock(LOCK, async () => {
     await compileWasm({ profile, onProgress, processes });
     await makeGlue({ profile, out, processes });
-    writeModule(join(out, "validators.js"), validatorsModule(validators));
-    writeModule(join(out, "policy.js"), policyModule(document));
+    writePolicy(out, { document, validators });
   });
-}
-
-/**
- * Returns the modules of a build, the entry first.
- * @param {string} folder
- */
-export function modulesOf(folder) {
-  return readdirSync(folder, { recursive: true, encoding: "utf8" })
-    .filter((name) => /\.(?:js|wasm)$/.test(name))
-    .sort((a, b) => Number(b === "entry.js") - Number(a === "entry.js"))
-    .map((name) => ({ name, path: join(folder, name) }));
-}
-
-/**
- * Returns the policy as a module of the worker. The JSON is a string in it, because the worker
- * parses and validates it with its own code, as it does with a pushed policy.
- * @param {string} document
- */
-const policyModule = (document) =>
-  `// The checked policy, as JSON.\nexport const policy = () => ${JSON.stringify(document)};\n`;
-
-/**
- * Writes a module of the worker, if it has changed.
- * @param {string} file
- * @param {string} text
- */
-function writeModule(file, text) {
-  if (readIfThere(file) === text) return;
-  const aside = `${file}.${process.pid}`;
-  writeFileSync(aside, text);
-  renameSync(aside, file);
 }
 
 /**

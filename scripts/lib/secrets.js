@@ -4,19 +4,18 @@
 // keys are the same in both.
 
 import { randomBytes } from "node:crypto";
-import { chmodSync, linkSync, mkdirSync, unlinkSync, writeFileSync } from "node:fs";
+import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 
 import { readIfThere } from "../../cli/lib/files.js";
+import { parseVars, writeVars } from "../../cli/lib/vars.js";
 import { DEFAULT_DATA, ROOT } from "./paths.js";
-import { EXIT_USAGE, ScriptError, errorCode } from "../../cli/lib/errors.js";
+import { EXIT_USAGE, ScriptError } from "../../cli/lib/errors.js";
 
 /**
- * @typedef {Record<string, string>} Vars
+ * @import { Vars } from "../../cli/lib/vars.js"
  * @typedef {{ env: Vars, files: ReturnType<typeof secretFiles> }} Secrets
  */
-
-const OWNER_ONLY = 0o600;
 
 const EDGE_NAMES = ["ASSERTION_KEYS_AUTH", "ASSERTION_KEYS_USERS"];
 const ORIGIN_NAMES = ["MASTER_KEY", "SERVICE_SECRET_AUTH_SERVICE", "SERVICE_SECRET_USER_SERVICE", ...EDGE_NAMES];
@@ -57,8 +56,8 @@ export function ensureSecrets(data) {
   }
   // Not a secret: allows plain HTTP to services on this machine.
   edge.DEVELOPMENT ??= "true";
-  writeSecrets(files.origin, origin, "Secrets of the auth and the user service on this machine. Do not share them.");
-  writeSecrets(files.edge, edge, "Secrets of the edge on this machine, read by wrangler dev. Do not share them.");
+  writeVars(files.origin, origin, "Secrets of the auth and the user service on this machine. Do not share them.");
+  writeVars(files.edge, edge, "Secrets of the edge on this machine, read by wrangler dev. Do not share them.");
   return { env: origin, files };
 }
 
@@ -70,48 +69,4 @@ export function ensureSecrets(data) {
  */
 function sharesKey(origin, edge) {
   return origin.split(",").includes(edge.split(",")[0]);
-}
-
-/** @param {string} text */
-export function parseVars(text) {
-  /** @type {Vars} */
-  const vars = {};
-  for (const line of text.split("\n")) {
-    const found = /^\s*([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^#]*))/.exec(line);
-    if (found !== null) vars[found[1]] = found[2] ?? found[3] ?? found[4].trim();
-  }
-  return vars;
-}
-
-/**
- * @param {string} file
- * @param {Vars} vars
- * @param {string} title
- */
-function writeSecrets(file, vars, title) {
-  const present = readIfThere(file);
-  const known = parseVars(present ?? "");
-  const missing = Object.entries(vars).filter(([name]) => !(name in known));
-  if (present !== undefined) chmodSync(file, OWNER_ONLY);
-  if (missing.length === 0) return;
-  const added = missing.map(([name, value]) => `${name}="${value}"\n`).join("");
-  const head =
-    present === undefined ? `# ${title}\n` : present.endsWith("\n") || present === "" ? present : `${present}\n`;
-  if (present === undefined) {
-    // Written to another file and linked, so that of two concurrent starts one wins completely.
-    const aside = `${file}.${process.pid}`;
-    writeFileSync(aside, head + added, { mode: OWNER_ONLY, flag: "wx" });
-    try {
-      linkSync(aside, file);
-    } catch (error) {
-      if (errorCode(error) === "EEXIST") {
-        throw new ScriptError(`Another process has just created ${file}; start again.`);
-      }
-      throw error;
-    } finally {
-      unlinkSync(aside);
-    }
-  } else {
-    writeFileSync(file, head + added, { mode: OWNER_ONLY });
-  }
 }

@@ -3,7 +3,7 @@
 
 import { join } from "node:path";
 
-import { modulesOf } from "../../scripts/lib/edge-build.js";
+import { modulesOf } from "../../cli/lib/worker.js";
 import { ROOT } from "../../scripts/lib/paths.js";
 
 // The revocation log's object with additions for tests: /alarm runs the alarm, /alarm-at returns its time,

@@ -13,7 +13,7 @@ import { connect } from "node:net";
 import { join } from "node:path";
 
 import { startWorkerd } from "../../bench/workerd.js";
-import { modulesOf } from "../../scripts/lib/edge-build.js";
+import { modulesOf } from "../../cli/lib/worker.js";
 import { ROOT } from "../../scripts/lib/paths.js";
 import { probePort } from "../../cli/lib/ports.js";
 import { makeAssertionKey } from "./assertion.js";

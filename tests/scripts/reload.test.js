@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 
-import { CHANGED, builtLine, createReloadReporter, failedLines, staleLine } from "../../scripts/lib/reload.js";
+import { CHANGED, builtLine, createReloadReporter, failedLines, staleLine } from "../../cli/lib/reload.js";
 
 async function outputOf(lines, missing = []) {
   const said = [];
@@ -75,7 +75,7 @@ describe("output about a reload", () => {
       ["secret ASSERTION_KEYS_SHOP"],
       [
         "✗ policy reloaded (gateway.toml, 3.1 s)",
-        "  secret ASSERTION_KEYS_SHOP; write it into .dev.vars, then restart npm start",
+        "  secret ASSERTION_KEYS_SHOP; write it into .dev.vars, then restart it",
       ],
     ],
     ["other lines of wrangler's", ["[wrangler:info] Ready", "worker built (local, 1 s)"], [], []],

@@ -7,7 +7,8 @@ import { join } from "node:path";
 import { test } from "node:test";
 
 import { DEFAULT_DATA, ROOT } from "../../scripts/lib/paths.js";
-import { ensureSecrets, parseVars, secretFiles } from "../../scripts/lib/secrets.js";
+import { parseVars } from "../../cli/lib/vars.js";
+import { ensureSecrets, secretFiles } from "../../scripts/lib/secrets.js";
 import { temporaryFolder } from "../harness/run.js";
 
 const read = (file) => readFileSync(file, "utf8");

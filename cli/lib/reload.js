@@ -1,4 +1,4 @@
-// What the build command of a running `wrangler dev` prints, and what `npm start` shows of it.
+// What the build command of a running `wrangler dev` prints, and what is shown of it.
 
 // wrangler's prefix of what its build command prints.
 const BUILD_LINE = /^\[custom build\] (.*)$/;
@@ -87,7 +87,7 @@ export function createReloadReporter({ say, fetchMissing, secretsFile, log, poli
     return fetchMissing().then((missing) => {
       say(`${missing.length === 0 ? "✓" : "✗"} ${what} reloaded (${name}, ${time})`);
       for (const one of missing)
-        say(`  ${one}${one.startsWith("secret ") ? `; write it into ${secretsFile}, then restart npm start` : ""}`);
+        say(`  ${one}${one.startsWith("secret ") ? `; write it into ${secretsFile}, then restart it` : ""}`);
     });
   };
 }

@@ -1,0 +1,75 @@
+// The secrets that the policy needs: which are there, and new values for those that are not.
+
+import { readArguments, usage } from "../lib/arguments.js";
+import { makeAssertionKeys } from "../lib/assertion-keys.js";
+import { runCommand } from "../lib/commands.js";
+import { parseJson } from "../lib/files.js";
+import { secretsOf } from "../lib/policy-document.js";
+import { readCheckedPolicy, readLocalVars } from "../lib/project-policy.js";
+import { ensureLocalSecrets } from "./dev.js";
+
+/**
+ * @import { Option } from "../lib/arguments.js"
+ * @import { Context } from "../lib/project.js"
+ */
+
+export const summary = "lists the secrets that the policy needs, and makes missing ones";
+
+/** @param {string} command */
+export const help = (command) => `${usage(command, [
+  ["", "lists the secrets that the policy needs, and whether .dev.vars has them"],
+  ["--create", "generates the missing keys of assertions into .dev.vars"],
+  ["--remote", "the same for the deployed Worker, with the login of wrangler"],
+  ["--remote --env staging", "for an environment of wrangler.toml"],
+  ["--help", "shows this"],
+])}
+
+No value is printed. A service that checks assertions needs the value too: read it in .dev.vars; for a deployed
+Worker, set the service's value yourself: wrangler secret put NAME.
+The exit code is 1 if a secret is missing.`;
+
+/** @type {Record<string, Option>} */
+const OPTIONS = {
+  create: { type: "boolean" },
+  remote: { type: "boolean" },
+  env: { type: "string" },
+};
+
+/**
+ * @param {string[]} args
+ * @param {Context} context
+ */
+export async function run(args, context) {
+  const { command, processes, findWrangler } = context;
+  const { values } = readArguments(args, { command, options: OPTIONS });
+  if (values.help) return console.log(help(command));
+  const wrangler = findWrangler();
+  const policy = await readCheckedPolicy(context);
+  const needed = secretsOf(policy);
+  const environment = values.env === undefined ? [] : ["--env", values.env];
+  /**
+   * @param {string[]} rest
+   * @param {string} [input]
+   */
+  const secret = (rest, input) =>
+    runCommand(wrangler.node, [wrangler.script, "secret", ...rest, ...environment], {
+      ...{ cwd: wrangler.folder, processes, input },
+      env: { ...wrangler.env, CI: "true" },
+      failure: "The Worker's secrets cannot be reached",
+    });
+  if (values.create && !values.remote) ensureLocalSecrets(wrangler.folder, policy);
+  const listed = values.remote
+    ? (parseJson(await secret(["list", "--format", "json"])) ?? []).map((/** @type {any} */ { name }) => name)
+    : Object.keys(readLocalVars(wrangler.folder));
+  let missing = 0;
+  for (const { name, algorithm } of needed) {
+    let state = listed.includes(name) ? "present" : "missing";
+    if (state === "missing" && values.create && values.remote && algorithm !== undefined) {
+      await secret(["put", name], makeAssertionKeys(algorithm));
+      state = "created";
+    }
+    if (state === "missing") missing += 1;
+    console.log(`${state.padEnd(8)} ${name}`);
+  }
+  return missing === 0 ? 0 : 1;
+}

@@ -1,0 +1,72 @@
+// The modules of the Worker: prebuilt ones, and those that hold a project's policy.
+
+import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+
+import { validatorsModule } from "./openapi-validators.js";
+
+/** @import { Compiled } from "./openapi-validators.js" */
+
+// The modules that differ from project to project.
+const OF_POLICY = ["policy.js", "validators.js"];
+
+/**
+ * Returns the modules of a build, the entry first.
+ * @param {string} folder
+ */
+export function modulesOf(folder) {
+  return readdirSync(folder, { recursive: true, encoding: "utf8" })
+    .filter((name) => /\.(?:js|wasm)$/.test(name))
+    .sort((a, b) => Number(b === "entry.js") - Number(a === "entry.js"))
+    .map((name) => ({ name, path: join(folder, name) }));
+}
+
+/**
+ * Returns the policy as a module of the worker. The JSON is a string in it, because the worker
+ * parses and validates it with its own code, as it does with a pushed policy.
+ * @param {string} document
+ */
+const policyModule = (document) =>
+  `// The checked policy, as JSON.\nexport const policy = () => ${JSON.stringify(document)};\n`;
+
+/**
+ * Writes the modules of a policy into the folder of the Worker.
+ * @param {string} folder
+ * @param {{ document: string, validators: Map<string, Compiled> }} policy
+ */
+export function writePolicy(folder, { document, validators }) {
+  writeModule(join(folder, "validators.js"), validatorsModule(validators));
+  writeModule(join(folder, "policy.js"), policyModule(document));
+}
+
+/**
+ * Copies the prebuilt modules of the Worker, except those of a policy, and removes others.
+ * @param {string} from
+ * @param {string} folder
+ */
+export function copyWorker(from, folder) {
+  const names = modulesOf(from)
+    .map(({ name }) => name)
+    .filter((name) => !OF_POLICY.includes(name));
+  for (const name of names) {
+    const file = join(folder, name);
+    mkdirSync(dirname(file), { recursive: true });
+    writeModule(file, readFileSync(join(from, name)));
+  }
+  for (const { name, path } of modulesOf(folder)) {
+    if (!names.includes(name) && !OF_POLICY.includes(name)) rmSync(path);
+  }
+}
+
+/**
+ * Writes a module of the Worker, if it has changed.
+ * @param {string} file
+ * @param {string | Buffer} content
+ */
+function writeModule(file, content) {
+  const wanted = Buffer.from(content);
+  if (existsSync(file) && readFileSync(file).equals(wanted)) return;
+  const aside = `${file}.${process.pid}`;
+  writeFileSync(aside, wanted);
+  renameSync(aside, file);
+}

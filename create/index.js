@@ -1,0 +1,81 @@
+#!/usr/bin/env node
+// `npm create portcullis`: asks three questions, or takes flags, and writes a project.
+
+import { readFileSync } from "node:fs";
+import { relative, resolve } from "node:path";
+import { createInterface } from "node:readline/promises";
+import { parseArgs } from "node:util";
+
+import { CreateError, filesOf, writeProject } from "./project.js";
+
+const HELP = `npm create portcullis@latest FOLDER             asks what is not given, and writes a project
+npm create portcullis@latest FOLDER -- --yes    asks nothing
+
+  --upstream URL    your service; without it, an example service
+  --issuer URL      the OpenID provider that issues your users' tokens, exactly as in their "iss"; without it,
+                    a development issuer with a login page, for this machine only
+  --audience NAME   the "aud" of your users' tokens (api)
+  --yes             takes the defaults instead of asking
+  --help            shows this
+
+No file is overwritten.`;
+
+const OPTIONS = /** @type {const} */ ({
+  upstream: { type: "string" },
+  issuer: { type: "string" },
+  audience: { type: "string" },
+  yes: { type: "boolean", short: "y" },
+  help: { type: "boolean", short: "h" },
+  version: { type: "boolean", short: "v" },
+});
+
+function readArguments() {
+  try {
+    return parseArgs({ options: OPTIONS, allowPositionals: true });
+  } catch (error) {
+    const { message } = /** @type {Error} */ (error);
+    throw new CreateError(`${message.split(/[.'] /)[0]}; see: npm create portcullis -- --help`, 2);
+  }
+}
+
+async function main() {
+  const { values, positionals } = readArguments();
+  if (values.help) return console.log(HELP);
+  const { version } = JSON.parse(readFileSync(new URL("package.json", import.meta.url), "utf8"));
+  if (values.version) return console.log(version);
+  if (positionals.length > 1) throw new CreateError("Only one folder can be given.", 2);
+  const isAsking = !values.yes && process.stdin.isTTY;
+  const asking = isAsking ? createInterface({ input: process.stdin, output: process.stdout }) : undefined;
+  /**
+   * @param {string | undefined} given
+   * @param {string} question
+   */
+  const ask = async (given, question) => given ?? (await asking?.question(`${question} `))?.trim() ?? "";
+  const folder = (await ask(positionals[0], "Folder of the project? (gateway)")) || "gateway";
+  const upstream = await ask(values.upstream, "URL of your service? (empty: an example service)");
+  const issuer = await ask(values.issuer, 'Who issues your tokens, as in their "iss"? (empty: a development issuer)');
+  asking?.close();
+  const path = resolve(folder);
+  const files = filesOf({ folder: path, upstream, issuer, audience: values.audience ?? "api", version });
+  writeProject(path, files);
+  const shown = relative(process.cwd(), path) || ".";
+  console.log(
+    [
+      `${shown} has a gateway: ${Object.keys(files).join(", ")}`,
+      "",
+      "Next:",
+      "",
+      ...(shown === "." ? [] : [`  cd ${shown}`]),
+      "  npm install",
+      "  npx portcullis dev",
+    ].join("\n"),
+  );
+}
+
+try {
+  await main();
+} catch (error) {
+  if (!(error instanceof CreateError)) throw error;
+  console.error(`create-portcullis: ${error.message}`);
+  process.exitCode = error.code;
+}
