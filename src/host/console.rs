@@ -1,5 +1,6 @@
 //! Writes to the Worker's log.
 
+use portcullis_token::object;
 use wasm_bindgen::JsValue;
 
 /// Logs a line of a request.
@@ -9,12 +10,12 @@ pub(super) fn log_line(line: &str) {
 
 /// Logs a fault of the gateway itself.
 pub(super) fn log_error(message: &str) {
-    let line = serde_json::json!({ "level": "error", "service": "gateway", "message": message });
+    let line = object([("level", "error".into()), ("service", "gateway".into()), ("message", message.into())]);
     web_sys::console::error_1(&JsValue::from_str(&line.to_string()));
 }
 
 /// Returns a line about the answer of a request.
 pub(super) fn warning(message: &str, request_id: &str) -> String {
-    serde_json::json!({ "level": "warn", "service": "gateway", "message": message, "request_id": request_id })
-        .to_string()
+    let [level, service] = [("level", "warn".into()), ("service", "gateway".into())];
+    object([level, service, ("message", message.into()), ("request_id", request_id.into())]).to_string()
 }

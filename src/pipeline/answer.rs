@@ -1,11 +1,11 @@
 //! Answers of the gateway's own.
 
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{denial::Denial, findings::Finding, limits, log::to_json};
 use portcullis_policy::Refusal;
-use portcullis_token::{EventError, EventForm};
+use portcullis_token::{EventError, EventForm, object};
 
 /// Status, headers and body of an answer of the gateway's own.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,14 +75,12 @@ impl Answer {
     /// Logout 1.0 (section 2.8) or RFC 8935 (section 2.3).
     pub(super) fn event_refusal(denial: &Denial, (form, error): (EventForm, EventError), request_id: &str) -> Self {
         let (code, text) = (error.code(), error.text());
-        let document = match form {
-            EventForm::Logout => json!({
-                "error": "invalid_request", "error_description": text, "code": code, "request_id": request_id,
-            }),
-            EventForm::SecurityEvent => json!({
-                "err": error.delivery_error(), "description": text, "code": code, "request_id": request_id,
-            }),
+        let [error, reason] = match form {
+            EventForm::Logout => [("error", "invalid_request"), ("error_description", text)],
+            EventForm::SecurityEvent => [("err", error.delivery_error()), ("description", text)],
         };
+        let members = [error, reason, ("code", code), ("request_id", request_id)];
+        let document = object(members.map(|(name, text)| (name, text.into())));
         let mut answer = Self::refusal(denial, "application/json", request_id, document.to_string());
         answer.headers.push(("content-language", "en".to_owned()));
         answer

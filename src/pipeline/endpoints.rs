@@ -2,7 +2,6 @@
 //! public keys of assertions, and the metadata of resources. They come before any route and show no internal URL. Operators see names and details;
 //! others learn from `/status` and `/ready` only the state of the gateway.
 
-use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::{
@@ -22,13 +21,13 @@ use super::{
 };
 use portcullis_policy::{Endpoint, Refusal};
 use portcullis_token::{
-    ProofError,
+    ProofError, object,
     revocation::{limits, parse_push},
 };
 
 /// Liveness: always 200 while the Worker runs.
 pub(super) fn health(request_id: &str) -> Answer {
-    Answer::json(200, request_id, &json!({ "status": "ok" }))
+    Answer::json(200, request_id, &object([("status", "ok".into())]))
 }
 
 impl Gateway {
@@ -103,9 +102,9 @@ impl Gateway {
         }
         let is_ready = missing.is_empty();
         let document = match (is_ready, is_operator) {
-            (false, false) => json!({ "ready": false, "hint": HINT }),
-            (_, true) => json!({ "ready": is_ready, "missing": missing }),
-            (true, false) => json!({ "ready": true }),
+            (false, false) => object([("ready", false.into()), ("hint", HINT.into())]),
+            (_, true) => object([("ready", is_ready.into()), ("missing", missing.into())]),
+            (true, false) => object([("ready", true.into())]),
         };
         Ok(Answer::json(if is_ready { 200 } else { 503 }, request_id, &document))
     }
@@ -174,7 +173,7 @@ impl Gateway {
             // The key that replaces it is not in the cached set.
             ports.defer(BackgroundTask::Keys(token.issuer.index, KeyTask::Renew));
         }
-        let document = json!({ "received": push.received, "noted": push.entries.len() });
+        let document = object([("received", push.received.into()), ("noted", push.entries.len().into())]);
         Ok(Answer::json(200, &exchange.ids.request_id, &document))
     }
 }

@@ -7,7 +7,6 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use super::{
@@ -85,16 +84,25 @@ impl fmt::Debug for Gateway {
 }
 
 /// Where a policy came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PolicyOrigin {
     /// The build.
     BuiltIn,
     /// The newest pushed policy.
     Pushed,
     /// The pushed policy before the newest, which cannot be used.
-    #[serde(rename = "pushed before")]
     PushedBefore,
+}
+
+impl PolicyOrigin {
+    /// Returns its name in `/status`.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::BuiltIn => "built-in",
+            Self::Pushed => "pushed",
+            Self::PushedBefore => "pushed before",
+        }
+    }
 }
 
 impl Gateway {

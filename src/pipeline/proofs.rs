@@ -12,7 +12,7 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, Mac as _};
-use serde_json::{Value, json};
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::{
@@ -26,7 +26,7 @@ use super::{
     settings::{Misconfiguration, Settings},
 };
 use portcullis_policy::{Policy, Proof as Wanted, Target};
-use portcullis_token::{ExpectedProof, PROOF_ALGORITHMS, ProofError, ProofId, UnixMillis, parse_proof};
+use portcullis_token::{ExpectedProof, PROOF_ALGORITHMS, ProofError, ProofId, UnixMillis, object, parse_proof};
 
 /// Header with the nonce for a client's next proof (RFC 9449, section 8).
 pub(super) const NONCE_HEADER: &str = "dpop-nonce";
@@ -192,7 +192,8 @@ impl ProofVerifier {
     /// Returns the state for `/status`.
     pub(super) fn status(&self) -> Value {
         let used = self.used.borrow();
-        json!({ "remembered": used.newer.len().saturating_add(used.older.len()), "nonces": !self.nonce_keys.is_empty() })
+        let remembered = used.newer.len().saturating_add(used.older.len());
+        object([("remembered", remembered.into()), ("nonces", (!self.nonce_keys.is_empty()).into())])
     }
 
     /// Turns the challenge for bearer tokens into one for the scheme of the request, or for both schemes if it had none

@@ -2,7 +2,7 @@
 //! gateway's own answers. No value comes from a request but a well-formed id of it.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
 use super::{
@@ -140,8 +140,14 @@ impl Values<'_> {
             }
             Value::Array(items) => items.iter().filter_map(|item| self.fill_json(item)).collect(),
             Value::Object(members) => {
-                let filled = members.iter().filter_map(|(name, value)| Some((name.clone(), self.fill_json(value)?)));
-                Value::Object(filled.collect())
+                // Member by member: `collect` would bring a sort into the Worker.
+                let mut filled = Map::new();
+                for (name, value) in members {
+                    if let Some(value) = self.fill_json(value) {
+                        filled.insert(name.clone(), value);
+                    }
+                }
+                Value::Object(filled)
             }
             Value::Null | Value::Bool(_) | Value::Number(_) => template.clone(),
         })

@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     exchange::Exchange,
@@ -16,7 +16,7 @@ use super::{
     settings::{Misconfiguration, Settings},
     trace::Ids,
 };
-use portcullis_token::UnixMillis;
+use portcullis_token::{UnixMillis, object};
 
 /// The settings that all OpenTelemetry exporters have: the collector's URL, headers for it, the
 /// gateway's name, and the share of traces that is sampled.
@@ -124,11 +124,12 @@ impl SpanExporter {
 
 /// An `ExportTraceServiceRequest` in protobuf's JSON, with ids in hex as OTLP has them.
 fn request(service: &str, spans: &[Value]) -> Value {
-    let scope = json!({ "name": "portcullis", "version": env!("CARGO_PKG_VERSION") });
-    json!({ "resourceSpans": [{
-        "resource": { "attributes": [text("service.name", service)] },
-        "scopeSpans": [{ "scope": scope, "spans": spans }],
-    }] })
+    let list = |item: Value| Value::Array(vec![item]);
+    let scope = object([("name", "portcullis".into()), ("version", env!("CARGO_PKG_VERSION").into())]);
+    let resource = object([("attributes", list(text("service.name", service)))]);
+    let spans = object([("scope", scope), ("spans", Value::Array(spans.to_vec()))]);
+    let spans = object([("resource", resource), ("scopeSpans", list(spans))]);
+    object([("resourceSpans", list(spans))])
 }
 
 /// A span in protobuf's JSON, where 64-bit numbers are texts. `kind` is its `SpanKind`, and `place` what its
@@ -142,17 +143,19 @@ fn span(
     attributes: Vec<Value>,
 ) -> Value {
     let nanos = |at: UnixMillis| at.0.saturating_mul(1_000_000).to_string();
-    let mut span = json!({
-        "traceId": record.trace_id,
-        "spanId": span_id,
-        "parentSpanId": parent_id,
-        "name": place.map_or_else(|| record.method.clone(), |place| format!("{} {place}", record.method)),
-        "kind": kind,
-        "startTimeUnixNano": nanos(from),
-        "endTimeUnixNano": nanos(to),
-        "attributes": attributes,
-        "status": (record.status >= 500).then(|| json!({ "code": 2 })),
-    });
+    let name = place.map_or_else(|| record.method.clone(), |place| [&record.method, " ", place].concat());
+    let status = if record.status >= 500 { object([("code", 2.into())]) } else { Value::Null };
+    let mut span = object([
+        ("traceId", record.trace_id.as_str().into()),
+        ("spanId", span_id.into()),
+        ("parentSpanId", parent_id.into()),
+        ("name", name.into()),
+        ("kind", kind.into()),
+        ("startTimeUnixNano", nanos(from).into()),
+        ("endTimeUnixNano", nanos(to).into()),
+        ("attributes", Value::Array(attributes)),
+        ("status", status),
+    ]);
     if let Value::Object(members) = &mut span {
         members.retain(|_, value| !value.is_null());
     }
@@ -171,7 +174,8 @@ fn server_span(record: &LogRecord, ids: &Ids, times: (UnixMillis, UnixMillis)) -
         ("portcullis.key_source", record.cache),
     ];
     let attributes = attributes.into_iter().filter_map(|(key, value)| Some(text(key, value?)));
-    let status = json!({ "key": "http.response.status_code", "value": { "intValue": record.status.to_string() } });
+    let value = object([("intValue", record.status.to_string().into())]);
+    let status = object([("key", "http.response.status_code".into()), ("value", value)]);
     let place_in_trace = (ids.span_id.as_str(), ids.parent_id.as_deref());
     span(2, record, place_in_trace, record.route.as_deref(), times, attributes.chain([status]).collect())
 }
@@ -183,5 +187,5 @@ fn client_span(record: &LogRecord, ids: &Ids, upstream: &str, times: (UnixMillis
 }
 
 fn text(key: &str, value: &str) -> Value {
-    json!({ "key": key, "value": { "stringValue": value } })
+    object([("key", key.into()), ("value", object([("stringValue", value.into())]))])
 }

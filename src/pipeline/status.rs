@@ -2,24 +2,33 @@
 //! asking any of them.
 
 use portcullis_resilience::BreakerState;
-use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     answer::Answer, authorizer::Authorizer, gateway::Gateway, issuer::Issuer, ports::UpstreamClient, upstream::Upstream,
 };
-use portcullis_token::{EventForm, UnixMillis};
+use portcullis_token::{EventForm, UnixMillis, object};
 
 /// Tells callers who are not operators how to get details.
 pub(super) const HINT: &str = "send Authorization: Bearer METRICS_TOKEN for details";
 
 /// The state of the gateway or of a part of it, worst last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Condition {
     Healthy,
     Degraded,
     Unhealthy,
+}
+
+impl From<Condition> for Value {
+    fn from(condition: Condition) -> Self {
+        let name = match condition {
+            Condition::Healthy => "healthy",
+            Condition::Degraded => "degraded",
+            Condition::Unhealthy => "unhealthy",
+        };
+        name.into()
+    }
 }
 
 /// A part's condition and its document.
@@ -39,23 +48,23 @@ impl Gateway {
             upstreams.iter().chain(&issuers).chain(&authorizers).chain(&revocation).map(|(condition, _)| *condition);
         let worst = parts.fold(policy, Condition::max);
         let document = if is_operator {
-            let documents = |parts: Vec<Part>| parts.into_iter().map(|(_, document)| document).collect::<Vec<_>>();
-            json!({
-                "status": worst,
-                "policy_version": self.version,
-                "policy_origin": self.origin.get(),
-                "policy_fault": *fault,
-                "scope": "what the isolate that answered has seen",
-                "upstreams": documents(upstreams),
-                "issuers": documents(issuers),
-                "authorizers": documents(authorizers),
-                "revocation": revocation.map(|(_, document)| document),
-                "resources": self.resources.iter().map(|resource| &resource.url).collect::<Vec<_>>(),
-                "proofs": self.proofs.as_ref().map(|proofs| proofs.status()),
-                "token_cache": self.authenticator.cache_status(),
-            })
+            let documents = |parts: Vec<Part>| Value::Array(parts.into_iter().map(|(_, document)| document).collect());
+            object([
+                ("status", worst.into()),
+                ("policy_version", self.version.as_str().into()),
+                ("policy_origin", self.origin.get().name().into()),
+                ("policy_fault", fault.as_deref().into()),
+                ("scope", "what the isolate that answered has seen".into()),
+                ("upstreams", documents(upstreams)),
+                ("issuers", documents(issuers)),
+                ("authorizers", documents(authorizers)),
+                ("revocation", revocation.map(|(_, document)| document).into()),
+                ("resources", self.resources.iter().map(|resource| resource.url.as_str()).collect()),
+                ("proofs", self.proofs.as_ref().map(|proofs| proofs.status()).into()),
+                ("token_cache", self.authenticator.cache_status()),
+            ])
         } else {
-            json!({ "status": worst, "hint": HINT })
+            object([("status", worst.into()), ("hint", HINT.into())])
         };
         Answer::json(if worst == Condition::Unhealthy { 503 } else { 200 }, request_id, &document)
     }
@@ -68,13 +77,13 @@ impl Gateway {
             (None, true, _) | (Some(_), _, true) | (Some(_), true, _) => Condition::Degraded,
             (Some(_), false, false) => Condition::Unhealthy,
         };
-        let document = json!({
-            "status": condition,
-            "entries": known.count(),
-            "age_ms": known.age_ms(now),
-            "too_large_for_a_copy": known.overflows(),
-            "last_error": known.last_error(),
-        });
+        let document = object([
+            ("status", condition.into()),
+            ("entries", known.count().into()),
+            ("age_ms", known.age_ms(now).into()),
+            ("too_large_for_a_copy", known.overflows().into()),
+            ("last_error", known.last_error().into()),
+        ]);
         self.revocations.is_needed.then_some((condition, document))
     }
 }
@@ -91,16 +100,16 @@ fn issuer_part(issuer: &Issuer, now: UnixMillis) -> Part {
     let lacks_secret = issuer.receivers.iter().any(|receiver| receiver.fault().is_some());
     let condition = if lacks_secret { condition.max(Condition::Degraded) } else { condition };
     let record = known.record.as_ref();
-    let mut document = json!({
-        "name": issuer.name,
-        "status": condition,
-        "keys": record.map_or(0, |record| record.set.keys().len()),
-        "keys_passed_over": record.map_or(0, |record| record.set.passed_over),
-        "key_source": if known.is_fixed { "policy" } else { "issuer" },
-        "keys_age_s": known.age_ms(now).map(|age_ms| age_ms / 1000),
-        "last_refresh_s_ago": known.attempt.map(|(at, _)| now.since(at) / 1000),
-        "last_error": known.last_error,
-    });
+    let mut document = object([
+        ("name", issuer.name.as_str().into()),
+        ("status", condition.into()),
+        ("keys", record.map_or(0, |record| record.set.keys().len()).into()),
+        ("keys_passed_over", record.map_or(0, |record| record.set.passed_over).into()),
+        ("key_source", (if known.is_fixed { "policy" } else { "issuer" }).into()),
+        ("keys_age_s", known.age_ms(now).map(|age_ms| age_ms / 1000).into()),
+        ("last_refresh_s_ago", known.attempt.map(|(at, _)| now.since(at) / 1000).into()),
+        ("last_error", known.last_error.into()),
+    ]);
     for receiver in &issuer.receivers {
         let name = if receiver.form() == EventForm::Logout { "last_logout_s_ago" } else { "last_event_s_ago" };
         let ago_s = receiver.last_at.get().map(|at| now.since(at) / 1000);
@@ -113,13 +122,13 @@ fn authorizer_part(authorizer: &Authorizer) -> Part {
     let (state, error) = authorizer.state();
     let is_healthy = state == BreakerState::Closed && error.is_none();
     let condition = if is_healthy { Condition::Healthy } else { Condition::Degraded };
-    let document = json!({
-        "name": authorizer.name(),
-        "status": condition,
-        "breaker": state.name(),
-        "cached_decisions": authorizer.cached(),
-        "last_error": error,
-    });
+    let document = object([
+        ("name", authorizer.name().into()),
+        ("status", condition.into()),
+        ("breaker", state.name().into()),
+        ("cached_decisions", authorizer.cached().into()),
+        ("last_error", error.into()),
+    ]);
     (condition, document)
 }
 
@@ -134,20 +143,20 @@ fn upstream_part(upstream: &Upstream, now: UnixMillis, is_bound: impl Fn(&str) -
         None if breakers.iter().all(|name| *name == "closed") => Condition::Healthy,
         _ => Condition::Degraded,
     };
-    let document = json!({
-        "name": upstream.config.name,
-        "status": condition,
-        "assertion_secret": has_secret,
-        "assertion_algorithm": upstream.config.assertion.algorithm.name(),
-        "assertion_keys": upstream.assertion_keys().iter().map(|held| held.key.kid()).collect::<Vec<_>>(),
-        "binding": upstream.config.binding,
-        "binding_missing": unbound.is_some(),
-        "breakers": breakers,
-        "maintenance": upstream.config.maintenance.is_some(),
-        "waiting": upstream.permits.taken(),
-        "last_check_s_ago": last.map(|last| now.since(last.at) / 1000),
-        "last_response_ms": last.map(|last| last.took_ms),
-        "last_error": error,
-    });
+    let document = object([
+        ("name", upstream.config.name.as_str().into()),
+        ("status", condition.into()),
+        ("assertion_secret", has_secret.into()),
+        ("assertion_algorithm", upstream.config.assertion.algorithm.name().into()),
+        ("assertion_keys", upstream.assertion_keys().iter().map(|held| held.key.kid()).collect()),
+        ("binding", upstream.config.binding.as_deref().into()),
+        ("binding_missing", unbound.is_some().into()),
+        ("breakers", breakers.into()),
+        ("maintenance", upstream.config.maintenance.is_some().into()),
+        ("waiting", upstream.permits.taken().into()),
+        ("last_check_s_ago", last.map(|last| now.since(last.at) / 1000).into()),
+        ("last_response_ms", last.map(|last| last.took_ms).into()),
+        ("last_error", error.into()),
+    ]);
     (condition, document)
 }

@@ -1,7 +1,8 @@
 //! Questions to authorizers (AuthZEN Authorization API 1.0, section 6.1), with the mapping of AuthZEN's profile for API
 //! gateways: the caller is the subject, the method the action, and the route's pattern the resource.
 
-use serde_json::{Map, Value, json};
+use portcullis_token::object;
+use serde_json::{Map, Value};
 
 use crate::{
     access::{Circumstances, Principal},
@@ -37,12 +38,21 @@ pub fn question(
     if let Some(address) = request.address {
         context.insert("ip".to_owned(), address.to_canonical().to_string().into());
     }
-    let properties =
-        json!({ "issuer": issuer, "roles": principal.roles, "scopes": principal.scopes, "claims": claims });
-    let subject = json!({ "type": "identity", "id": principal.user_id, "properties": properties });
-    let properties = json!({ "path": path, "params": params });
-    let resource = json!({ "type": "route", "id": route.path, "properties": properties });
-    let question =
-        json!({ "subject": subject, "action": { "name": method }, "resource": resource, "context": context });
+    let properties = object([
+        ("issuer", issuer.into()),
+        ("roles", principal.roles.into()),
+        ("scopes", principal.scopes.into()),
+        ("claims", claims.into()),
+    ]);
+    let typed = |name: &str, id: &str, properties| {
+        object([("type", name.into()), ("id", id.into()), ("properties", properties)])
+    };
+    let resource = object([("path", path.into()), ("params", params.into())]);
+    let question = object([
+        ("subject", typed("identity", principal.user_id, properties)),
+        ("action", object([("name", method.into())])),
+        ("resource", typed("route", &route.path, resource)),
+        ("context", context.into()),
+    ]);
     Some(question.to_string())
 }

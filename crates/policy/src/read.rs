@@ -6,7 +6,7 @@ use serde::Deserialize as _;
 
 use crate::{
     model::{Policy, UpstreamTarget},
-    providers,
+    named, providers,
     validate::validate,
 };
 
@@ -62,8 +62,9 @@ impl Policy {
         }
         for route in &mut self.routes {
             for rules in [&mut route.request_headers, &mut route.response_headers] {
-                let set = std::mem::take(&mut rules.set);
-                rules.set = set.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect();
+                for (name, value) in std::mem::take(&mut rules.set) {
+                    named::insert(&mut rules.set, (name.to_ascii_lowercase(), value));
+                }
                 rules.remove.iter_mut().for_each(|name| name.make_ascii_lowercase());
             }
         }

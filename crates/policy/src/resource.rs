@@ -2,8 +2,8 @@
 
 use std::{cmp::Reverse, collections::HashSet};
 
-use portcullis_token::{Algorithm, PROOF_ALGORITHMS};
-use serde_json::{Value, json};
+use portcullis_token::{Algorithm, PROOF_ALGORITHMS, object};
+use serde_json::Value;
 
 use crate::{
     access::Access,
@@ -28,16 +28,16 @@ impl Resource {
     /// its routes does. None needs them always, because a token may be bound to a certificate instead, and whether
     /// clients can show one is for the zone to say.
     pub fn metadata(&self, public_url: &str, takes_proofs: bool) -> Value {
-        let algorithms = takes_proofs.then(|| PROOF_ALGORITHMS.map(Algorithm::name));
-        let mut document = json!({
-            "resource": self.url(public_url),
-            "authorization_servers": self.authorization_servers,
-            "scopes_supported": self.scopes_supported,
-            "bearer_methods_supported": ["header"],
-            "dpop_signing_alg_values_supported": algorithms,
-            "resource_name": self.resource_name,
-            "resource_documentation": self.resource_documentation,
-        });
+        let algorithms = takes_proofs.then(|| PROOF_ALGORITHMS.map(Algorithm::name).as_slice().into());
+        let mut document = object([
+            ("resource", self.url(public_url).into()),
+            ("authorization_servers", self.authorization_servers.as_deref().into()),
+            ("scopes_supported", self.scopes_supported.as_deref().into()),
+            ("bearer_methods_supported", ["header"].as_slice().into()),
+            ("dpop_signing_alg_values_supported", algorithms.unwrap_or_default()),
+            ("resource_name", self.resource_name.as_deref().into()),
+            ("resource_documentation", self.resource_documentation.as_deref().into()),
+        ]);
         if let Some(members) = document.as_object_mut() {
             members.retain(|_, value| !value.is_null() && value.as_array().is_none_or(|list| !list.is_empty()));
         }

@@ -4,7 +4,7 @@ use portcullis_token::{Algorithm, ClaimNames, ClaimPath, TokenPolicy};
 
 use crate::{
     access::{ACR, AUTH_TIME, Access},
-    model::{HeaderValue, Issuer, Policy},
+    model::{Issuer, Policy},
     sorted,
 };
 
@@ -35,7 +35,12 @@ pub fn claims_in_rules(policy: &Policy) -> Vec<ClaimPath> {
     let mut kept = Vec::new();
     for route in &policy.routes {
         collect(&route.access, &mut kept);
-        route.request_headers.set.values().filter_map(HeaderValue::claim).for_each(|claim| keep(claim, &mut kept));
+        route
+            .request_headers
+            .set
+            .iter()
+            .filter_map(|(_, value)| value.claim())
+            .for_each(|claim| keep(claim, &mut kept));
     }
     kept
 }

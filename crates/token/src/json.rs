@@ -64,6 +64,21 @@ fn parse(text: &str, strict: Strict<'_>) -> Result<Value, serde_json::Error> {
     Ok(value)
 }
 
+/// Returns an object of members. A hundred uses of `json!` would make the Worker larger, because each has its own code for
+/// each member.
+pub fn object<const N: usize>(mut members: [(&str, Value); N]) -> Value {
+    collect_members(&mut members)
+}
+
+#[inline(never)]
+fn collect_members(members: &mut [(&str, Value)]) -> Value {
+    let mut object = Map::new();
+    for (name, value) in members {
+        object.insert((*name).to_owned(), value.take());
+    }
+    Value::Object(object)
+}
+
 /// Parses JSON text whose objects, at any depth that the parser allows, repeat no member.
 ///
 /// # Errors

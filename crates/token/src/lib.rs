@@ -53,7 +53,7 @@ pub use deserializer::{ValueDeserializer, ValueError};
 pub use error::TokenError;
 pub use event::{EventError, EventFault, EventForm, EventPolicy, EventResult, SecurityEvent};
 pub use explain::{Explanation, explain};
-pub use json::{StrictObject, deserialize_strict, parse_strict};
+pub use json::{StrictObject, deserialize_strict, object, parse_strict};
 pub use opaque::{admit_introspected, admit_stated};
 pub use policy::{ClaimNames, IssuerMatch, TENANT_PLACEHOLDER, TokenPolicy};
 pub use proof::{ExpectedProof, PROOF_ALGORITHMS, ProofError, ProofId, UnverifiedProof, VerifiedProof, parse_proof};

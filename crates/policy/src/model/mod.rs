@@ -211,12 +211,18 @@ pub struct TokenCookie {
 macro_rules! named {
     ($($kind:ty),*) => {
         $(impl Named for $kind {
+            type Value = Self;
+
             fn name(&self) -> &str {
                 &self.name
             }
 
-            fn with_name(self, name: String) -> Self {
-                Self { name, ..self }
+            fn value(&self) -> &Self {
+                self
+            }
+
+            fn new(name: String, value: Self) -> Self {
+                Self { name, ..value }
             }
         })*
     };

@@ -1,5 +1,6 @@
 //! The options of one route (`[[routes]]`).
 
+#[cfg(feature = "schema")]
 use std::collections::BTreeMap;
 
 use portcullis_token::{ClaimPath, ValueDeserializer, deserialize_strict};
@@ -11,7 +12,7 @@ use serde_json::Value;
 use super::{number, proof::Proof};
 #[cfg(feature = "schema")]
 use crate::limits;
-use crate::{access::Access, reserved::is_same_header};
+use crate::{access::Access, named, reserved::is_same_header};
 
 /// Methods that a route may name.
 pub const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
@@ -177,7 +178,8 @@ pub struct HeaderRules {
     /// an integer, `true` or `false`. Otherwise the header is removed. Example:
     /// `set = { x-tenant = { claim = "tenant" } }`
     #[cfg_attr(feature = "schema", schemars(with = "BTreeMap<String, serde_json::Value>"))]
-    pub set: BTreeMap<String, HeaderValue>,
+    #[serde(with = "named")]
+    pub set: Vec<(String, HeaderValue)>,
     /// Names of headers to remove.
     pub remove: Vec<String>,
 }
@@ -243,7 +245,7 @@ impl HeaderRules {
     /// Whether a header is removed or replaced, in any spelling: a service that follows CGI would
     /// take a client's `x_tenant` for the rule's `x-tenant`.
     pub fn covers(&self, name: &str) -> bool {
-        self.remove.iter().chain(self.set.keys()).any(|covered| is_same_header(name, covered))
+        self.remove.iter().chain(self.set.iter().map(|(name, _)| name)).any(|covered| is_same_header(name, covered))
     }
 }
 

@@ -287,7 +287,7 @@ impl<'a> Validator<'a> {
         let several = || known.iter().map(|issuer| issuer.tenants.len().max(1)).sum::<usize>() > 1;
         let names_rights = route.access.names_rights();
         let sets_claims = || {
-            route.access != Access::Public && route.request_headers.set.values().any(|value| value.claim().is_some())
+            route.access != Access::Public && route.request_headers.set.iter().any(|(_, value)| value.claim().is_some())
         };
         let is_open = route.issuers.is_none() && (names_rights || sets_claims()) && several();
         self.require(!is_open, &at.key(if names_rights { "access" } else { "request_headers" }), || {
@@ -408,7 +408,7 @@ impl<'a> Validator<'a> {
                     limits::HEADER_VALUE_BYTES
                 )
             });
-            let is_repeated = rules.set.keys().take(index).any(|known| known.eq_ignore_ascii_case(name));
+            let is_repeated = rules.set.iter().take(index).any(|(known, _)| known.eq_ignore_ascii_case(name));
             self.require(!is_repeated, &at, || format!("{key} sets {name:?} twice"));
         }
         for (index, name) in rules.remove.iter().enumerate() {
