@@ -133,6 +133,7 @@ export async function run(args, context) {
     return running;
   });
   isReady = true;
+  context.onServing?.();
   progress.close();
   console.log(welcome({ url, policy, elapsed: progress.elapsed() }));
   const ended = await gateway.ended;

@@ -79,18 +79,25 @@ function findWrangler() {
 
 /** Runs the command that the arguments of the process name. */
 export async function main() {
-  await runScript(async ([name, ...args], processes) => {
-    if (name === undefined || name === "--help" || name === "-h" || name === "help") return console.log(await help());
-    if (name === "--version" || name === "-v") return console.log(packageVersion());
-    if (!Object.hasOwn(COMMANDS, name) || !isThere(COMMANDS[name]))
-      throw usageError(`${JSON.stringify(name)} is not a command; see: portcullis --help`);
-    const { run } = await load(name);
-    return run(args, {
-      command: `portcullis ${name}`,
-      env: process.env,
-      processes,
-      openPolicyTool: () => loadPolicyTool(policyToolFolder()),
-      findWrangler,
-    });
-  });
+  let isServing = false;
+  await runScript(
+    async ([name, ...args], processes) => {
+      if (name === undefined || name === "--help" || name === "-h" || name === "help") return console.log(await help());
+      if (name === "--version" || name === "-v") return console.log(packageVersion());
+      if (!Object.hasOwn(COMMANDS, name) || !isThere(COMMANDS[name]))
+        throw usageError(`${JSON.stringify(name)} is not a command; see: portcullis --help`);
+      const { run } = await load(name);
+      return run(args, {
+        command: `portcullis ${name}`,
+        env: process.env,
+        processes,
+        openPolicyTool: () => loadPolicyTool(policyToolFolder()),
+        findWrangler,
+        onServing: () => {
+          isServing = true;
+        },
+      });
+    },
+    { isServing: () => isServing },
+  );
 }

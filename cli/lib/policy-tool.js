@@ -63,8 +63,8 @@ export async function runWithDocuments(run, request) {
  */
 async function readDocuments(policy, needed, validators) {
   const [{ OpenApiError, readOpenApi }, { readOperations }] = await Promise.all([
-    import("../../cli/lib/openapi.js"),
-    import("../../cli/lib/openapi-operations.js"),
+    import("./openapi.js"),
+    import("./openapi-operations.js"),
   ]);
   const read = needed.map(async ({ upstream, file, prefix, validates }) => {
     const place = join(dirname(policy), file);
@@ -74,7 +74,7 @@ async function readDocuments(policy, needed, validators) {
         prefix: prefix === "/" ? "" : (prefix ?? undefined),
       });
       if (!validates) return [upstream, { name: place, ...comparable(operations, loose, faults) }];
-      const { compileValidators } = await import("../../cli/lib/openapi-validators.js");
+      const { compileValidators } = await import("./openapi-validators.js");
       const compiled = await compileValidators(document, operations, place);
       validators.set(upstream, compiled);
       const { digest, notes } = compiled;

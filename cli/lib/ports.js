@@ -3,7 +3,7 @@
 
 import { createServer } from "node:net";
 
-import { EXIT_PORT, EXIT_USAGE, ScriptError, errorCode } from "../../cli/lib/errors.js";
+import { EXIT_PORT, EXIT_USAGE, ScriptError, errorCode } from "./errors.js";
 
 /** @import { AddressInfo } from "node:net" */
 

@@ -4,6 +4,8 @@
 const BUILD_LINE = /^\[custom build\] (.*)$/;
 const CHANGED_LINE = /^The file (.+) changed, restarting build\.\.\.$/;
 
+const POLICY_FILE = /^gateway(?:\.tests)?\.toml$/;
+
 const POLICY = "policy: ";
 const SOURCES = "sources: ";
 const STALE = "stale: ";
@@ -55,7 +57,7 @@ export function createReloadReporter({ say, fetchMissing, secretsFile, log, poli
     const file = CHANGED_LINE.exec(line)?.[1];
     if (file !== undefined) {
       changed = file === CHANGED ? policy : file;
-      isPolicy = file === CHANGED || file === "gateway.toml";
+      isPolicy = file === CHANGED || POLICY_FILE.test(file);
       hasFailed = false;
       return undefined;
     }

@@ -10,15 +10,16 @@ import { listenForEnd } from "./signals.js";
  * Runs a script's main function. Its processes are stopped on the first signal, after which the script
  * exits, and killed on the second.
  * @param {(args: string[], processes: Processes) => unknown} main
- * @param {{ onEnd?: () => void }} [options] `onEnd` is called on the first signal
+ * @param {{ onEnd?: () => void, isServing?: () => boolean }} [options] `onEnd` is called on the first signal; a signal
+ * to a script that serves is no failure
  */
-export async function runScript(main, { onEnd = () => {} } = {}) {
+export async function runScript(main, { onEnd = () => {}, isServing = () => false } = {}) {
   const processes = createProcesses();
   listenForEnd(
     async (code) => {
       onEnd();
       await processes.stopAll();
-      process.exit(code);
+      process.exit(isServing() ? 0 : code);
     },
     () => processes.killAll(),
   );

@@ -39,15 +39,24 @@ export function manifestOf(folder) {
 }
 
 /**
- * Builds all packages. `profile` is the Worker's cargo profile.
- * @param {Context & { profile?: string }} options
+ * Builds all packages, with the Worker as it is deployed.
+ * @param {Context} context
+ */
+export async function packAll({ progress, processes }) {
+  const worker = join(OUT, "worker");
+  await progress.run("compile the Worker", (onProgress) =>
+    buildEdge({ profile: DEPLOYED, out: worker, processes, onProgress }),
+  );
+  return packWith(worker, { progress, processes });
+}
+
+/**
+ * Builds all packages with a Worker that is already built.
+ * @param {string} worker folder of its modules
+ * @param {Context} context
  * @returns {Promise<Packed[]>}
  */
-export async function packAll({ progress, processes, profile = DEPLOYED }) {
-  const worker = join(OUT, "worker");
-  await progress.run(`compile the Worker (${profile})`, (onProgress) =>
-    buildEdge({ profile, out: worker, processes, onProgress }),
-  );
+export async function packWith(worker, { progress, processes }) {
   await preparePolicyTool({ progress, processes });
   const packed = [];
   for (const [name, folder] of Object.entries(PACKAGES)) {

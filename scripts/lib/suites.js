@@ -206,6 +206,14 @@ export const SUITES = [
     after: [TESTS],
   },
   { name: "scripts", title: "tests of the scripts", ...nodeTests("scripts"), after: [TESTS] },
+  {
+    name: "packages",
+    title: "tests of the npm packages",
+    ...nodeTests("packages"),
+    needs: "edge",
+    after: [TESTS],
+    holds: [WORKER],
+  },
 ];
 
 /**
