@@ -18,6 +18,7 @@ mod audit_events;
 mod audit_log;
 mod cleanup;
 mod direct;
+mod gateway_client;
 mod hash_queue;
 mod keyring;
 mod login_throttle;

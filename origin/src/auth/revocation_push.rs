@@ -11,7 +11,8 @@ use reqwest::StatusCode;
 use tokio::sync::watch;
 
 use super::{
-    Auth, tokens,
+    Auth,
+    gateway_client::{GatewayClient, PushFault},
     worker::{Failed, Job, Schedule, Worker},
 };
 use crate::{
@@ -25,33 +26,8 @@ const PATH: &str = "/_gateway/revocations";
 /// Pushes revocations to the gateway.
 #[derive(Debug)]
 pub struct RevocationPush {
-    http: reqwest::Client,
-    url: String,
+    gateway: GatewayClient,
     worker: Worker,
-}
-
-/// Why a push failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum PushFault {
-    /// The gateway did not answer.
-    Unreachable,
-    /// It answered this status instead of 200.
-    Refused(StatusCode),
-    /// No token for it can be issued.
-    Token,
-}
-
-impl std::fmt::Display for PushFault {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Unreachable => formatter.write_str("the gateway does not answer; EDGE_URL says where it is"),
-            Self::Refused(StatusCode::NOT_FOUND) => {
-                formatter.write_str("the gateway accepts no pushes; its policy needs revocations_from for this issuer")
-            }
-            Self::Refused(status) => write!(formatter, "the gateway answered {}", status.as_u16()),
-            Self::Token => formatter.write_str("no token for the gateway can be signed"),
-        }
-    }
 }
 
 impl RevocationPush {
@@ -62,12 +38,7 @@ impl RevocationPush {
     pub fn new(edge_url: &str) -> Result<Self, reqwest::Error> {
         // Entries that another process wrote and could not push are found at the interval.
         let schedule = Schedule { interval: limits::OUTBOX_LOOK, back_off: limits::PUSH_BACK_OFF };
-        let http = reqwest::Client::builder()
-            .timeout(limits::PUSH_TIME)
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .build()?;
-        Ok(Self { http, url: format!("{edge_url}{PATH}"), worker: Worker::new(schedule) })
+        Ok(Self { gateway: GatewayClient::new(edge_url, PATH)?, worker: Worker::new(schedule) })
     }
 
     /// Pushes now instead of at the next interval.
@@ -76,19 +47,8 @@ impl RevocationPush {
     }
 
     async fn post(&self, auth: &Auth, items: &[OutboxItem]) -> Result<(), PushFault> {
-        let token = tokens::service(auth, super::SERVICE, super::GATEWAY).map_err(|_| PushFault::Token)?;
         let items: Vec<&str> = items.iter().map(|item| item.revocation.as_str()).collect();
-        let request = self
-            .http
-            .post(&self.url)
-            .bearer_auth(token)
-            .header("content-type", "application/json")
-            .body(format!(r#"{{"revocations":[{}]}}"#, items.join(",")));
-        let answer = request.send().await.map_err(|_| PushFault::Unreachable)?;
-        match answer.status() {
-            StatusCode::OK => Ok(()),
-            status => Err(PushFault::Refused(status)),
-        }
+        self.gateway.post(auth, format!(r#"{{"revocations":[{}]}}"#, items.join(","))).await
     }
 }
 
@@ -170,7 +130,7 @@ impl PushJob<'_> {
         }
         match auth.revocation_push.post(auth, items).await {
             Ok(()) => {}
-            Err(PushFault::Refused(StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE)) => return Ok(false),
+            Err(fault) if fault.is_rejection() => return Ok(false),
             Err(fault) => return Err(self.fail(fault)),
         }
         if mem::take(&mut self.is_failing) {
