@@ -11,7 +11,7 @@ use portcullis_client::{assertion::AssertionKeys, internal::InternalClient, serv
 use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
-    auth::{self, AuditCap, Auth, Keyring, Passwords, ProfileDelivery, RevocationPush},
+    auth::{self, ApiKeyPush, AuditCap, Auth, Keyring, Passwords, ProfileDelivery, RevocationPush},
     clock::{Clock, ClockWatch},
     http::{GatewayAuth, Metrics, starting},
     limits,
@@ -19,8 +19,8 @@ use crate::{
     setting_error::SettingError,
     settings::Settings,
     store::{
-        AccountRoles, Accounts, AuditLog, Database, LoginFailures, Outbox, Permissions, ProfileSync, Profiles, Roles,
-        Schema, Services, Sessions, SigningKeys, describe_open_error,
+        AccountRoles, Accounts, ApiKeys, AuditLog, Database, LoginFailures, Outbox, Permissions, ProfileSync, Profiles,
+        Roles, Schema, Services, Sessions, SigningKeys, describe_open_error,
     },
     tls::{Configs, Renewal},
     users::{self, Users},
@@ -212,6 +212,7 @@ pub async fn start(settings: &Settings, which: EnabledServices, clock: Clock) ->
         tokio::spawn(maintain_keys(state.clone(), stopped.clone()));
         tokio::spawn(auth::clean_up(state.clone(), stopped.clone()));
         tokio::spawn(auth::push_revocations(state.clone(), stopped.clone()));
+        tokio::spawn(auth::push_api_keys(state.clone(), stopped.clone()));
         if let Some(first) = first_admin {
             tokio::spawn(auth::make_first_admin(state.clone(), first, stopped.clone()));
         }
@@ -345,6 +346,11 @@ async fn auth_state(settings: &Settings, auth_url: &str, users_url: &str, clock:
         account_roles: AccountRoles(database.clone()),
         login_failures: LoginFailures(database.clone()),
         outbox: Outbox(database.clone()),
+        api_keys: ApiKeys(database.clone()),
+        api_key_push: Arc::new(
+            ApiKeyPush::new(&edge_url, settings.api_key_issuer()?).map_err(|_| other("no HTTP client can be made"))?,
+        ),
+        api_key_prefix: settings.api_key_prefix()?.into(),
         profile_sync: ProfileSync(database.clone()),
         profile_delivery: Arc::new(ProfileDelivery::default()),
         audit: AuditLog(database.clone()),

@@ -117,6 +117,11 @@ impl Check {
         id.unwrap_or_default()
     }
 
+    /// Ends the validation and returns all errors.
+    pub fn faults(self) -> Vec<FieldError> {
+        self.0
+    }
+
     /// Ends the validation.
     ///
     /// # Errors

@@ -266,6 +266,37 @@ pub const PUSH_BACK_OFF: Backoff = Backoff { first_ms: 200, longest_ms: 5_000 };
 /// push.
 pub const REJECTED_PUSHES: usize = 500;
 
+/// Live API keys of one account: many programs with a key each, and no more than a faulty script notices soon.
+pub const API_KEYS: i64 = 100;
+
+/// Bytes of the prefix of API keys.
+pub const API_KEY_PREFIX_BYTES: std::ops::RangeInclusive<usize> = 2..=16;
+
+/// Bytes of the issuer of API keys, as of other issuers at the gateway.
+pub const API_KEY_ISSUER_BYTES: std::ops::RangeInclusive<usize> = 1..=255;
+
+/// Scopes of an API key. With [`SCOPE_BYTES`] they stay below 2.1 KB.
+pub const API_KEY_SCOPES: std::ops::RangeInclusive<usize> = 1..=32;
+
+/// Bytes of a scope.
+pub const SCOPE_BYTES: std::ops::RangeInclusive<usize> = 1..=64;
+
+/// Days for which an API key is valid: a year and a day to replace it.
+pub const API_KEY_DAYS: std::ops::RangeInclusive<i64> = 1..=366;
+
+/// Default of the days for which an API key is valid.
+pub const API_KEY_DAYS_DEFAULT: i64 = 90;
+
+/// API keys of one push; the gateway accepts no more.
+pub const API_KEY_PUSH_ITEMS: i64 = 100;
+
+/// Milliseconds after which the end of an API key is pushed again: much longer than [`PUSH_TIME`], and than the clocks of two
+/// processes may differ.
+pub const API_KEY_END_REPEAT_MS: i64 = 60 * 1000;
+
+/// Milliseconds until an API key that the gateway rejected is pushed again. A rejection is a fault that needs a correction.
+pub const API_KEY_REFUSED_MS: i64 = 60 * 1000;
+
 /// Rows of one page of a list.
 pub const PAGE: std::ops::RangeInclusive<i64> = 1..=100;
 

@@ -386,6 +386,9 @@ async fn help_has_examples_and_no_secrets_from_the_environment() {
         &["admin", "create", "--help"],
         &["service", "add", "--help"],
         &["service", "remove", "--help"],
+        &["api-key", "create", "--help"],
+        &["api-key", "end", "--help"],
+        &["api-key", "push", "--help"],
     ] {
         let result = run(&databases, arguments, "").await;
         assert_eq!(result.code, 0, "{arguments:?}");

@@ -15,6 +15,7 @@ mod support;
 
 mod routes;
 
+mod api_key_push;
 mod backup;
 mod client_library;
 mod clocks;

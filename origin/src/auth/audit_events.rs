@@ -25,6 +25,8 @@ const CHANGES: &[(&str, &str, &str)] = &[
     ("POST", "/api/v1/auth/users/{}/roles", "user.role.grant"),
     ("PUT", "/api/v1/auth/users/{}/roles", "user.roles.replace"),
     ("DELETE", "/api/v1/auth/users/{}/roles/{}", "user.role.revoke"),
+    ("POST", "/api/v1/auth/api-keys", "api_key.create"),
+    ("DELETE", "/api/v1/auth/api-keys/{}", "api_key.end"),
     ("POST", "/api/v1/auth/keys/rotate", "keys.rotate"),
     ("POST", "/api/v1/auth/token", "service.token"),
     ("POST", "/api/v1/internal/accounts", "account.create"),
@@ -47,6 +49,8 @@ const READS: &[(&str, &str, &str)] = &[
     ("GET", "/api/v1/auth/permissions/{}", "permission.read"),
     ("GET", "/api/v1/auth/users/{}/roles", "user.roles.read"),
     ("GET", "/api/v1/auth/users/{}/permissions", "user.permissions.read"),
+    ("GET", "/api/v1/auth/api-keys", "api_key.read"),
+    ("GET", "/api/v1/auth/api-keys/{}", "api_key.read"),
     ("GET", "/api/v1/auth/audit", "audit.read"),
 ];
 

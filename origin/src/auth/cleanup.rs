@@ -34,6 +34,7 @@ async fn delete_old(auth: &Auth, now: i64, erased: &mut i64) {
         (Old::Sessions, over),
         (Old::Guesses, over),
         (Old::Outbox, over),
+        (Old::ApiKeys, over),
         (Old::Events, now.saturating_sub(limits::AUDIT_MS)),
     ] {
         delete_in_batches(auth, what, before).await;
@@ -56,6 +57,7 @@ enum Old {
     Sessions,
     Guesses,
     Outbox,
+    ApiKeys,
     Events,
 }
 
@@ -68,6 +70,7 @@ async fn delete_in_batches(auth: &Auth, what: Old, before: i64) {
             Old::Sessions => with_timeout(auth.sessions.sweep(before, rows)).await,
             Old::Guesses => with_timeout(auth.login_failures.sweep(before, rows)).await,
             Old::Outbox => with_timeout(auth.outbox.sweep(before, rows)).await,
+            Old::ApiKeys => with_timeout(auth.api_keys.sweep(before, rows)).await,
             Old::Events => with_timeout(auth.audit.sweep(before, rows)).await,
         };
         match deleted {

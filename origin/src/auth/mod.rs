@@ -8,11 +8,14 @@
 //! - `passwords`, `hash_queue`, `password_check`, `login_throttle`, `reauthentication`: passwords
 //! - `tokens`, `refresh_tokens`, `proofs`, `keyring`: what is issued
 //! - `registration`, `admins`: how accounts are made
+//! - `api_keys`: keys of programs
 //! - `audit_log`, `audit_events`, `audit_cap`: what is recorded
-//! - `profile_delivery`, `revocation_push`, `cleanup`: background work, run by `worker`
+//! - `profile_delivery`, `revocation_push`, `api_key_push`, `cleanup`: background work, run by `worker`
 
 mod access;
 mod admins;
+mod api_key_push;
+mod api_keys;
 mod audit_cap;
 mod audit_events;
 mod audit_log;
@@ -42,6 +45,8 @@ use axum::extract::FromRef;
 use portcullis_client::internal::InternalClient;
 
 pub use admins::{AdminWish, Created, FirstAdmin, create_admin, make_first_admin};
+pub use api_key_push::{ApiKeyPush, push_api_keys};
+pub use api_keys::{ApiKeyFault, CreatedKey, KeyRequest, create_api_key, end_api_key};
 pub use audit_cap::AuditCap;
 pub use audit_log::record_command;
 pub use cleanup::clean_up;
@@ -59,8 +64,8 @@ use crate::{
     http::{GatewayAuth, Metrics},
     operations::Operations,
     store::{
-        self, AccountRoles, Accounts, AuditLog, Database, LoginFailures, Outbox, Permissions, ProfileSync, Roles,
-        Services, Sessions, sessions::SessionLimits,
+        self, AccountRoles, Accounts, ApiKeys, AuditLog, Database, LoginFailures, Outbox, Permissions, ProfileSync,
+        Roles, Services, Sessions, sessions::SessionLimits,
     },
 };
 
@@ -118,6 +123,12 @@ pub struct Auth {
     pub outbox: Outbox,
     /// Pushes them.
     pub revocation_push: Arc<RevocationPush>,
+    /// API keys.
+    pub api_keys: ApiKeys,
+    /// Pushes them.
+    pub api_key_push: Arc<ApiKeyPush>,
+    /// What API keys begin with.
+    pub api_key_prefix: Arc<str>,
     /// Pending synchronisations of profiles that may differ from their accounts.
     pub profile_sync: ProfileSync,
     /// Copies accounts to those profiles.

@@ -4,6 +4,7 @@
 //! everything else to standard error. Only `serve` logs to standard output.
 
 mod admin;
+mod api_key;
 mod backup;
 mod health;
 mod keys;
@@ -49,6 +50,7 @@ Examples:
   portcullis-origin serve auth --auth-port 9000
   portcullis-origin admin create --email ada@example.com
   portcullis-origin service add billing --audience user-service
+  portcullis-origin api-key create ci --owner ID --scope deploy
 
 Exit codes: 0 success, 1 failure, 2 wrong setting or argument, 3 port in use."
 )]
@@ -163,6 +165,11 @@ Example:
         #[command(subcommand)]
         command: service::Command,
     },
+    /// Manage API keys, with which programs call the gateway.
+    ApiKey {
+        #[command(subcommand)]
+        command: api_key::Command,
+    },
 }
 
 // Exit codes besides 0.
@@ -191,6 +198,7 @@ pub(crate) async fn run() -> ExitCode {
         Command::Keys { command } => keys::run(command, output).await,
         Command::Admin { command } => admin::run(command, output).await,
         Command::Service { command } => service::run(command, output).await,
+        Command::ApiKey { command } => api_key::run(command, output).await,
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

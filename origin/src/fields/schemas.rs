@@ -114,6 +114,9 @@ schemas! {
     /// [`Check::permission`](super::Check::permission).
     PermissionName: Text::new("The name of a permission, of its resource, or of its action.", "read:invoices")
         .pattern("^[a-z][a-z0-9_.:-]*$").at_most(limits::RIGHT_NAME_BYTES).schema();
+    /// A scope of an API key.
+    Scope: Text::new("A scope (RFC 6749, section 3.3).", "invoices:read").pattern(r"^[!#-\[\]-~]+$")
+        .at_most(*limits::SCOPE_BYTES.end()).at_least(*limits::SCOPE_BYTES.start()).schema();
     /// A refresh token.
     RefreshToken: Text::new(
         "A refresh token: 256 random bits, not a JWT.",

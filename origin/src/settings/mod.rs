@@ -71,6 +71,12 @@ pub struct Settings {
     /// metadata (RFC 8414) the scheme and host at which clients find it.
     #[arg(long, env = "TOKEN_ISSUER", default_value = DEFAULT_ISSUER)]
     pub token_issuer: String,
+    /// What API keys begin with, by which scanners of secrets recognise them.
+    #[arg(long, env = "API_KEY_PREFIX", default_value = "pck")]
+    pub api_key_prefix: String,
+    /// Issuer of API keys in the gateway's policy.
+    #[arg(long, env = "API_KEY_ISSUER", default_value = "api-keys")]
+    pub api_key_issuer: String,
     /// Serves register, login, refresh, logout, revoke, validate-token, me and public-key of the auth
     /// service to programs on this machine without the gateway: `off` or `loopback`.
     #[arg(long, env = "AUTH_DIRECT", value_name = "MODE", default_value = "off")]
@@ -151,6 +157,8 @@ impl Settings {
             self.auth_direct()?;
             self.public_url()?;
             self.session_limits()?;
+            self.api_key_prefix()?;
+            self.api_key_issuer()?;
         }
         if users {
             self.secrets.assertion_keys_users()?;
@@ -263,6 +271,38 @@ impl Settings {
             return Ok(text.into());
         }
         Err(SettingError(format!("TOKEN_ISSUER is compared exactly; write it as {normal}")))
+    }
+
+    /// Returns what API keys begin with.
+    ///
+    /// # Errors
+    /// [`SettingError`].
+    pub fn api_key_prefix(&self) -> Result<String, SettingError> {
+        let text = &self.api_key_prefix;
+        let is_plain = text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+        if is_plain && limits::API_KEY_PREFIX_BYTES.contains(&text.len()) {
+            return Ok(text.clone());
+        }
+        Err(SettingError("API_KEY_PREFIX cannot be used; set it to 2 to 16 lower-case letters and digits".to_owned()))
+    }
+
+    /// Returns the issuer of API keys.
+    ///
+    /// # Errors
+    /// [`SettingError`], also for the issuer of tokens: the gateway has one policy for each issuer.
+    pub fn api_key_issuer(&self) -> Result<String, SettingError> {
+        let text = &self.api_key_issuer;
+        let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic());
+        if !is_plain || !limits::API_KEY_ISSUER_BYTES.contains(&text.len()) {
+            return Err(SettingError(
+                "API_KEY_ISSUER cannot be used; set it to the issuer of API keys in the gateway's policy, such as api-keys"
+                    .to_owned(),
+            ));
+        }
+        if *text == self.token_issuer {
+            return Err(SettingError("API_KEY_ISSUER and TOKEN_ISSUER are the same; set one of them".to_owned()));
+        }
+        Ok(text.clone())
     }
 
     /// Returns whether the auth service serves loopback callers without the gateway.

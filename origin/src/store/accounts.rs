@@ -5,7 +5,7 @@ use sqlx::{AnyConnection, Row as _};
 use uuid::Uuid;
 
 use super::{
-    Database, account_roles,
+    Database, account_roles, api_keys,
     database::Lock,
     error::is_unique_violation,
     profile_sync, revocation,
@@ -309,6 +309,7 @@ impl Accounts {
             return Ok(DeleteOutcome::VersionMismatch);
         }
         revocation::enqueue_account(&mut transaction, account_id, now).await?;
+        api_keys::end_all(&mut transaction, account_id, now).await?;
         sqlx::query("DELETE FROM accounts WHERE id = $1")
             .bind(account_id.to_string())
             .execute(&mut *transaction)

@@ -7,6 +7,7 @@
 pub mod access;
 pub mod account_roles;
 pub mod accounts;
+pub mod api_keys;
 pub mod audit;
 mod backup;
 mod database;
@@ -29,6 +30,7 @@ pub mod sessions;
 
 pub use account_roles::AccountRoles;
 pub use accounts::Accounts;
+pub use api_keys::ApiKeys;
 pub use audit::AuditLog;
 pub use backup::{CopyError, copy};
 pub use database::{Database, Schema, describe_open_error, with_timeout};

@@ -198,6 +198,11 @@ impl App {
         }
     }
 
+    /// Sets the gateway of later starts.
+    pub(crate) fn set_edge(&mut self, url: &str) {
+        url.clone_into(&mut self.edge_url);
+    }
+
     /// Stops all services and starts `which` on the same ports and databases.
     pub(crate) async fn restart(&mut self, which: EnabledServices) {
         self.restart_with(which, [1; 32]).await.unwrap();

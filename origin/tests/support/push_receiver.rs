@@ -1,4 +1,4 @@
-//! A gateway that records or rejects pushed revocations.
+//! A gateway that records or rejects pushed revocations and API keys.
 
 use std::{
     sync::{Arc, Mutex},
@@ -14,10 +14,12 @@ use axum::{
 };
 use serde_json::Value;
 
-/// A gateway that records pushed revocations, or rejects them.
+/// A gateway that records pushed revocations and API keys, or rejects them.
 #[derive(Clone, Default)]
 pub(crate) struct PushReceiver {
     pub(crate) received: Arc<Mutex<Vec<Value>>>,
+    /// Pushes of API keys.
+    pub(crate) key_pushes: Arc<Mutex<Vec<Value>>>,
     pub(crate) tokens: Arc<Mutex<Vec<String>>>,
     pub(crate) refuses: Arc<Mutex<Option<StatusCode>>>,
     /// A text that makes a push 400.
@@ -30,7 +32,10 @@ impl PushReceiver {
     pub(crate) async fn start() -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let gateway = Self { url: format!("http://{}", listener.local_addr().unwrap()), ..Self::default() };
-        let app = Router::new().route("/_gateway/revocations", post(receive)).with_state(gateway.clone());
+        let app = Router::new()
+            .route("/_gateway/revocations", post(receive))
+            .route("/_gateway/api-keys", post(receive))
+            .with_state(gateway.clone());
         tokio::spawn(async move { axum::serve(listener, app).await });
         gateway
     }
@@ -41,6 +46,22 @@ impl PushReceiver {
 
     pub(crate) fn received(&self) -> Vec<Value> {
         self.received.lock().unwrap().clone()
+    }
+
+    /// Returns the ids of the API keys that are live or ended by the pushes so far, in their order.
+    pub(crate) fn key_states(&self) -> Vec<(&'static str, String)> {
+        let pushes = self.key_pushes.lock().unwrap();
+        let of = |push: &Value, name: &'static str| -> Vec<(&'static str, String)> {
+            let items = push[name].as_array().unwrap().iter();
+            items.map(|item| (name, item["id"].as_str().unwrap().to_owned())).collect()
+        };
+        pushes.iter().flat_map(|push| of(push, "keys").into_iter().chain(of(push, "ended"))).collect()
+    }
+
+    /// Waits for a number of states of API keys.
+    pub(crate) async fn until_key_states(&self, count: usize) -> Vec<(&'static str, String)> {
+        self.until(|| self.key_states().len() >= count).await;
+        self.key_states()
     }
 
     /// Waits for a number of revocations.
@@ -71,6 +92,10 @@ async fn receive(State(gateway): State<PushReceiver>, headers: HeaderMap, body: 
     if gateway.poison.lock().unwrap().as_ref().is_some_and(|id| push.to_string().contains(id)) {
         return StatusCode::BAD_REQUEST;
     }
-    gateway.received.lock().unwrap().extend(push["revocations"].as_array().unwrap().iter().cloned());
+    let Some(revocations) = push.get("revocations") else {
+        gateway.key_pushes.lock().unwrap().push(push);
+        return StatusCode::NO_CONTENT;
+    };
+    gateway.received.lock().unwrap().extend(revocations.as_array().unwrap().iter().cloned());
     StatusCode::OK
 }

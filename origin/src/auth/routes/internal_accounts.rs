@@ -172,6 +172,7 @@ pub(super) async fn delete_account(
     match auth.accounts.delete(id, ROLE_ADMIN, |version| condition.allows(version), &auth.clock).await? {
         DeleteOutcome::Deleted => {
             auth.revocation_push.wake();
+            auth.api_key_push.wake();
             Ok(StatusCode::NO_CONTENT)
         }
         DeleteOutcome::NotFound => Err(ApiError::not_found()),

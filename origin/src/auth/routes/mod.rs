@@ -2,6 +2,7 @@
 //! middleware, credentials and refusals.
 
 mod accounts;
+mod api_keys;
 mod audit;
 mod internal_accounts;
 mod introspection;
@@ -40,6 +41,7 @@ const ABOUT: About = About {
         ("Rights", "The roles that accounts have, and the permissions that follow from them."),
         ("Roles", "Roles and their permissions, for administrators."),
         ("Permissions", "Permissions, for administrators."),
+        ("API keys", "Keys with which programs call the gateway, for administrators."),
         ("Operations", "For operators."),
         ("Keys", "The keys that verify tokens, and the metadata of the service."),
         ("Internal", "For services; not reachable through the gateway."),
@@ -143,7 +145,16 @@ fn for_admins() -> OpenApiRouter<Auth> {
     let rights = OpenApiRouter::new()
         .routes(routes!(rights::list_user_roles, rights::give_role, rights::replace_user_roles))
         .routes(routes!(rights::take_role));
-    let resources = [("Operations", operations), ("Roles", roles), ("Permissions", permissions), ("Rights", rights)];
+    let api_keys = OpenApiRouter::new()
+        .routes(routes!(api_keys::list_api_keys, api_keys::make_api_key))
+        .routes(routes!(api_keys::read_api_key, api_keys::end_api_key));
+    let resources = [
+        ("Operations", operations),
+        ("Roles", roles),
+        ("Permissions", permissions),
+        ("Rights", rights),
+        ("API keys", api_keys),
+    ];
     route_group(Callers::Admins, resources)
 }
 

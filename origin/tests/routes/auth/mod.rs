@@ -1,6 +1,7 @@
 //! Routes of the auth service.
 
 pub(crate) mod account_roles;
+pub(crate) mod api_keys;
 pub(crate) mod audit;
 pub(crate) mod introspection;
 pub(crate) mod jwks;

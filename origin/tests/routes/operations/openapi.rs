@@ -13,6 +13,8 @@ const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 const AUTH: &[(&str, &str, &[&str])] = &[
     ("/.well-known/jwks.json", "anybody", &["get"]),
     ("/.well-known/oauth-authorization-server", "anybody", &["get"]),
+    ("/api/v1/auth/api-keys", "user", &["get", "post"]),
+    ("/api/v1/auth/api-keys/{id}", "user", &["get", "delete"]),
     ("/api/v1/auth/audit", "user", &["get"]),
     ("/api/v1/auth/introspect", "service by its secret", &["post"]),
     ("/api/v1/auth/keys/rotate", "user", &["post"]),
