@@ -34,7 +34,7 @@ function readArguments() {
     return parseArgs({ options: OPTIONS, allowPositionals: true });
   } catch (error) {
     const { message } = /** @type {Error} */ (error);
-    throw new CreateError(`${message.split(/[.'] /)[0]}; see: npm create portcullis -- --help`, 2);
+    throw new CreateError(`${message.split(/\. |\n/)[0]}; see: npm create portcullis -- --help`, 2);
   }
 }
 
@@ -74,7 +74,10 @@ async function main() {
 
 try {
   await main();
-} catch (error) {
+} catch (thrown) {
+  // Ctrl-C or Ctrl-D at a question.
+  const isEnded = /** @type {{ code?: unknown }} */ (thrown).code === "ABORT_ERR";
+  const error = isEnded ? new CreateError("Nothing was written.") : thrown;
   if (!(error instanceof CreateError)) throw error;
   console.error(`create-portcullis: ${error.message}`);
   process.exitCode = error.code;

@@ -50,8 +50,16 @@ async function help() {
   return `${usage("portcullis", [...rows, ["COMMAND --help", "shows its options"], ["--version", "prints the version"]])}`;
 }
 
+// Major version of Node that wrangler needs.
+const NODE_MAJOR = 22;
+
 /** @returns {Wrangler} */
 function findWrangler() {
+  if (Number(process.versions.node.split(".")[0]) < NODE_MAJOR)
+    throw new ScriptError(
+      `Node ${process.versions.node} is too old for wrangler; install Node ${NODE_MAJOR} or newer from https://nodejs.org.`,
+      { code: EXIT_USAGE },
+    );
   const require = createRequire(import.meta.url);
   const folder = process.cwd();
   if (!existsSync(join(folder, "wrangler.toml")))

@@ -10,13 +10,16 @@ import { validatorsModule } from "./openapi-validators.js";
 // The modules that differ from project to project.
 const OF_POLICY = ["policy.js", "validators.js"];
 
+// Paths of modules: those of the entry's folder, and JavaScript files of the Rust crates.
+const MODULE = /^(?:snippets[\\/].+|[^\\/]+)\.(?:js|wasm)$/;
+
 /**
- * Returns the modules of a build, the entry first.
+ * Returns the modules of a build, the entry first. The folder may hold other things, such as packages.
  * @param {string} folder
  */
 export function modulesOf(folder) {
   return readdirSync(folder, { recursive: true, encoding: "utf8" })
-    .filter((name) => /\.(?:js|wasm)$/.test(name))
+    .filter((name) => MODULE.test(name))
     .sort((a, b) => Number(b === "entry.js") - Number(a === "entry.js"))
     .map((name) => ({ name, path: join(folder, name) }));
 }

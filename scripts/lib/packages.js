@@ -81,7 +81,8 @@ export async function packWith(worker, { progress, processes }) {
 function stageFiles(folder, stage) {
   const manifest = manifestOf(folder);
   mkdirSync(stage, { recursive: true });
-  writeFileSync(join(stage, "package.json"), `${JSON.stringify(manifest, null, 2)}\n`);
+  const files = [...manifest.files, ...LICENSES];
+  writeFileSync(join(stage, "package.json"), `${JSON.stringify({ ...manifest, files }, null, 2)}\n`);
   for (const name of [...manifest.files, "README.md"]) {
     const from = join(ROOT, folder, name);
     if (existsSync(from)) cpSync(from, join(stage, name), { recursive: true });

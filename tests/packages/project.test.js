@@ -22,6 +22,9 @@ import { until } from "../harness/wait.js";
 const INSTALL_MS = 170_000;
 const COMMAND_MS = 60_000;
 
+// Bytes of the tarball, most of which are two wasm modules.
+const PACKAGE_BYTES = 4 * 1024 * 1024;
+
 const NO_NETWORK = /ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENOTCACHED/;
 
 const scope = fileScope();
@@ -92,6 +95,7 @@ function ask(url, { method = "GET", headers = {}, body } = {}) {
 const FORM = { "content-type": "application/x-www-form-urlencoded" };
 
 describe("a project of npm create portcullis", () => {
+  let packed;
   let app;
   let env;
   let gateway;
@@ -119,7 +123,7 @@ describe("a project of npm create portcullis", () => {
 
   before(async () => {
     const folder = temporaryFolder(scope, "packages");
-    const packed = await packWith(BUILD, { progress: createProgress({ out: { write() {} } }), processes });
+    packed = await packWith(BUILD, { progress: createProgress({ out: { write() {} } }), processes });
     const tarball = Object.fromEntries(packed.map(({ name, file }) => [name, file]));
     env = {
       ...{ HOME: process.env.HOME, PATH: pathWithoutRust(join(folder, "bin")), CI: "true" },
@@ -163,6 +167,19 @@ describe("a project of npm create portcullis", () => {
   });
 
   const step = (name, work) => test(name, (t) => (why === undefined ? work(t) : t.skip(why)));
+
+  test("the package holds the Worker without a policy, the policy tool, and no other build", () => {
+    const { files, size } = packed.find(({ name }) => name === "portcullis");
+    const paths = files.map(({ path }) => path);
+    for (const path of ["worker/entry.js", "worker/index_bg.wasm", "policy/portcullis_cli_bg.wasm", "LICENSE-MIT"])
+      assert.ok(paths.includes(path), path);
+    const folders = /^(?:bin|commands|lib|policy|schema|serve|worker(?:\/snippets\/.*)?)\/[^/]+$|^[^/]+$/;
+    assert.deepEqual(
+      paths.filter((path) => !folders.test(path) || /^worker\/(?:policy|validators)\.js$/.test(path)),
+      [],
+    );
+    assert.ok(size < PACKAGE_BYTES, `${size} bytes`);
+  });
 
   step("its policy is valid, and decides as its tests expect", async () => {
     const checked = await command("check");
