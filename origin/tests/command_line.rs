@@ -1,6 +1,7 @@
 //! The command line: the output of each command, and its effect.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use portcullis_origin::settings::Settings;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -22,6 +23,15 @@ async fn event(app: &App, admin: &Person, event_type: &str) -> (Value, Value, Va
     let event = app.get(Service::Auth, &path, admin).await.json()["events"][0].clone();
     assert_eq!(event["user_id"], Value::Null, "nobody was logged in");
     (event["result"].clone(), event["operation"].clone(), event["entity_id"].clone(), event["detail"].clone())
+}
+
+fn parsed(arguments: &[&str]) -> Settings {
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        settings: Settings,
+    }
+    <Line as clap::Parser>::parse_from([&["test"], arguments].concat()).settings
 }
 
 #[tokio::test]
@@ -469,6 +479,24 @@ async fn an_incomplete_first_administrator_is_a_wrong_setting() {
         let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
         let err = String::from_utf8(output.stderr).unwrap();
         assert_eq!((output.status.code(), err.contains(text)), (Some(2), true), "{settings:?}: {err}");
+    }
+}
+
+#[test]
+fn the_gateway_is_reached_by_plain_http_on_loopback_or_a_private_network() {
+    for (url, is_private, expected) in [
+        ("http://127.0.0.1:8787", false, true),
+        ("http://edge:8787", false, false),
+        ("http://edge:8787", true, true),
+        ("http://edge.default.svc.cluster.local", true, true),
+        ("http://10.0.0.7:8787", true, true),
+        ("http://edge.example.com", true, false),
+        ("http://192.0.2.1", true, false),
+        ("https://edge.example.com", false, true),
+    ] {
+        let mut settings = parsed(&["--edge-url", url]);
+        settings.private_network = is_private;
+        assert_eq!(settings.edge_url().is_ok(), expected, "{url} {is_private}");
     }
 }
 

@@ -1,7 +1,7 @@
 //! A deployment's own settings: variables and secrets, looked up by name.
 
 use super::{credentials, limits};
-use portcullis_policy::{Policy, check_public_url};
+use portcullis_policy::{Policy, check_public_url, is_private_http};
 
 /// The policy or a setting cannot be used. The text names it and holds no secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub(super) struct Settings<'a> {
     lookup: &'a dyn Fn(&str) -> Option<String>,
     /// Whether plain HTTP on loopback is allowed, and the machine's own user is an operator.
     pub(super) is_development: bool,
+    /// Whether the network to the services is private, so that plain HTTP is allowed to hosts without a public name.
+    pub(super) is_network_private: bool,
     /// Share of successful requests that is logged: 0 to 1.
     pub(super) log_share: f64,
     /// Secret that opens `/metrics` and the details of `/status` and `/ready`.
@@ -28,6 +30,7 @@ impl<'a> Settings<'a> {
     /// Reads the settings that concern the whole gateway, and checks their form.
     pub(super) fn new(lookup: &'a dyn Fn(&str) -> Option<String>) -> Result<Self, Misconfiguration> {
         let is_development = lookup("DEVELOPMENT").is_some_and(|value| value == "true");
+        let is_network_private = lookup("PRIVATE_NETWORK").is_some_and(|value| value == "true");
         let percentage = lookup("LOG_SUCCESSES").map_or_else(
             || Some(if is_development { 100 } else { limits::LOGGED_SUCCESSES }),
             |text| text.parse().ok().filter(|percent| *percent <= 100),
@@ -44,7 +47,7 @@ impl<'a> Settings<'a> {
             );
             return Err(Misconfiguration(text));
         }
-        Ok(Self { lookup, is_development, log_share, metrics_token })
+        Ok(Self { lookup, is_development, is_network_private, log_share, metrics_token })
     }
 
     /// Returns a setting's value.
@@ -73,10 +76,10 @@ impl<'a> Settings<'a> {
         Ok(Some(url))
     }
 
-    /// Refuses a plain HTTP URL outside development. The error says `what` is at such a URL and which
+    /// Refuses a plain HTTP URL outside development and a private network. The error says `what` is at such a URL and which
     /// `fix` to write, and holds no URL.
     pub(super) fn check_https(&self, url: &str, what: impl Fn() -> String, fix: &str) -> Result<(), Misconfiguration> {
-        if self.is_development || !is_plain_http(url) {
+        if self.is_development || !is_plain_http(url) || (self.is_network_private && is_private_http(url)) {
             return Ok(());
         }
         Err(Misconfiguration(format!(

@@ -72,7 +72,8 @@ impl Upstream {
     pub(super) fn new(config: &portcullis_policy::Upstream, settings: &Settings<'_>) -> Result<Self, Misconfiguration> {
         let suffix = config.name.to_ascii_uppercase().replace('-', "_");
         let variable = format!("UPSTREAM_{suffix}_URL");
-        let check_url = if config.binding.is_some() { check_bound_url } else { check_base_url };
+        let may_be_plain = config.binding.is_some() || settings.is_network_private;
+        let check_url = if may_be_plain { check_bound_url } else { check_base_url };
         let targets = match settings.value(&variable) {
             Some(urls) => {
                 parse_targets(&urls, check_url).map_err(|fault| Misconfiguration(format!("{variable} {fault}")))?

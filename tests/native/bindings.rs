@@ -171,3 +171,32 @@ fn a_resolved_policy_means_the_same_and_the_policy_tool_names_the_binding() {
         assert!(printed.contains("note: app is reached through the binding SHOP; see wrangler.toml"), "{printed}");
     }
 }
+
+#[test]
+fn plain_http_to_a_host_without_a_public_name_needs_a_private_network() {
+    for (url, on_private_network) in [
+        ("http://app:8080", true),
+        ("http://app.default.svc.cluster.local", true),
+        ("http://app.internal", true),
+        ("http://10.0.0.7:8080", true),
+        ("http://[fd00::7]", true),
+        ("http://127.0.0.1:8080", true),
+        ("http://app.example", false),
+        ("http://1.1.1.1", false),
+        ("http://[2606:4700::1111]", false),
+        ("http://ada:pw@app:8080", false),
+        ("http://app:8080/path", false),
+    ] {
+        for (private, expected) in [(None, false), (Some("1"), false), (Some("true"), on_private_network)] {
+            let text = policy("url = \"https://a.example\"");
+            let found = configured(&text, |name| match name {
+                "DEVELOPMENT" => None,
+                "PRIVATE_NETWORK" => private.map(str::to_owned),
+                "UPSTREAM_APP_URL" => Some(url.to_owned()),
+                name => setting(name),
+            });
+            let fault = found.as_ref().err().map(|fault| fault.0.clone()).unwrap_or_default();
+            assert_eq!(found.is_ok(), expected, "{url} with {private:?}: {fault}");
+        }
+    }
+}

@@ -66,5 +66,5 @@ pub use target::{BadTarget, Target};
 pub use template::{PageTemplate, Part, Placeholder, parse_text};
 pub use token_policy::{claims_in_assertions, claims_in_rules};
 pub use token_sources::TokenSources;
-pub use url::{check_base_url, check_bound_url, check_public_url, check_url};
+pub use url::{check_base_url, check_bound_url, check_public_url, check_url, is_private_http};
 pub use validate::is_inside_folder;

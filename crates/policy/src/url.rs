@@ -1,6 +1,8 @@
 //! URLs to which the gateway may send requests, and the hosts in them.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use portcullis_resilience::is_without_public_name;
 
 /// Checks an upstream's URL: scheme and authority only, as [`check_url`].
 ///
@@ -14,35 +16,27 @@ pub fn check_base_url(url: &str) -> Result<(), &'static str> {
     check_url(url)
 }
 
-/// Checks the URL of a host behind a binding: as [`check_base_url`], but plain HTTP is allowed to a host without a public
-/// name, which only a private network has. A binding may send requests to other hosts over the internet.
+/// Checks the URL of a host behind a binding, or on a private network: as [`check_base_url`], but plain HTTP is allowed to
+/// a host without a public name, which only a private network has. Requests to other hosts may cross the internet.
 ///
 /// # Errors
 /// The fault, as the rest of a sentence that begins with the URL.
 pub fn check_bound_url(url: &str) -> Result<(), &'static str> {
     let Some(rest) = url.strip_prefix("http://") else { return check_base_url(url) };
     check_base_url(&["https://", rest].concat())?;
-    let (host, _) = host_and_port(rest.trim_end_matches('/'))?;
-    if is_without_public_name(host) {
+    if is_private_http(url) {
         return Ok(());
     }
     Err(
-        "sends tokens over plain HTTP to a public host; write https:// (http:// with a binding is for private addresses, \
-         names of one label, .internal and .local)",
+        "sends tokens over plain HTTP to a public host; write https:// (http:// with a binding or PRIVATE_NETWORK is for \
+         private addresses, names of one label, .internal and .local)",
     )
 }
 
-/// Returns whether a host is a private or a loopback address, or a name that the internet's name servers do not know.
-fn is_without_public_name(host: &str) -> bool {
-    match host.trim_matches(['[', ']']).parse::<IpAddr>().map(|address| address.to_canonical()) {
-        Ok(IpAddr::V4(address)) => address.is_private() || address.is_loopback(),
-        Ok(IpAddr::V6(address)) => address.is_unique_local() || address.is_loopback(),
-        Err(_) => {
-            let name = host.trim_end_matches('.');
-            let last = name.rsplit_once('.').map(|(_, last)| last);
-            last.is_none_or(|last| last.eq_ignore_ascii_case("internal") || last.eq_ignore_ascii_case("local"))
-        }
-    }
+/// Returns whether a URL is plain HTTP to a host without a public name.
+pub fn is_private_http(url: &str) -> bool {
+    let authority = url.strip_prefix("http://").and_then(|rest| rest.split(['/', '?', '#']).next());
+    authority.and_then(|authority| host_and_port(authority).ok()).is_some_and(|(host, _)| is_without_public_name(host))
 }
 
 /// Checks the gateway's own URL: as [`check_base_url`], and in the spelling of browsers, because clients compare

@@ -15,3 +15,16 @@ pub fn network(address: IpAddr) -> IpAddr {
         address @ IpAddr::V4(_) => address,
     }
 }
+
+/// Returns whether a host is a private or a loopback address, or a name that the internet's name servers do not know.
+pub fn is_without_public_name(host: &str) -> bool {
+    match host.trim_matches(['[', ']']).parse::<IpAddr>().map(|address| address.to_canonical()) {
+        Ok(IpAddr::V4(address)) => address.is_private() || address.is_loopback(),
+        Ok(IpAddr::V6(address)) => address.is_unique_local() || address.is_loopback(),
+        Err(_) => {
+            let name = host.trim_end_matches('.');
+            let last = name.rsplit_once('.').map(|(_, last)| last);
+            last.is_none_or(|last| last.eq_ignore_ascii_case("internal") || last.eq_ignore_ascii_case("local"))
+        }
+    }
+}

@@ -13,6 +13,7 @@ use std::{
 
 use clap::Args;
 use portcullis_client::secret::Secret;
+use portcullis_resilience::is_without_public_name;
 
 pub use secrets::Secrets;
 
@@ -77,6 +78,10 @@ pub struct Settings {
     /// Issuer of API keys in the gateway's policy.
     #[arg(long, env = "API_KEY_ISSUER", default_value = "api-keys")]
     pub api_key_issuer: String,
+    /// Whether the network to the gateway is private: EDGE_URL may then be http:// with a private address, a name of one
+    /// label, .internal or .local.
+    #[arg(long, env = "PRIVATE_NETWORK")]
+    pub private_network: bool,
     /// Serves register, login, refresh, logout, revoke, validate-token, me and public-key of the auth
     /// service to programs on this machine without the gateway: `off` or `loopback`.
     #[arg(long, env = "AUTH_DIRECT", value_name = "MODE", default_value = "off")]
@@ -241,9 +246,9 @@ impl Settings {
     /// Returns the base URL of the gateway.
     ///
     /// # Errors
-    /// [`SettingError`], also for http:// to another machine: pushes must not travel unencrypted.
+    /// [`SettingError`], also for http:// to another machine outside a private network: pushes must not travel unencrypted.
     pub fn edge_url(&self) -> Result<String, SettingError> {
-        gateway_url("EDGE_URL", &self.edge_url)
+        gateway_url("EDGE_URL", &self.edge_url, self.private_network)
     }
 
     /// Returns the gateway's URL as clients write it, `None` if proofs are ignored.
@@ -252,7 +257,7 @@ impl Settings {
     /// [`SettingError`] unless it is `https://`, or `http://` on loopback, without a path.
     pub fn public_url(&self) -> Result<Option<String>, SettingError> {
         let written = self.public_url.as_deref().filter(|text| !text.is_empty());
-        written.map(|text| gateway_url("PUBLIC_URL", text)).transpose()
+        written.map(|text| gateway_url("PUBLIC_URL", text, false)).transpose()
     }
 
     /// Returns `iss` of tokens.
@@ -265,7 +270,7 @@ impl Settings {
         if text == DEFAULT_ISSUER {
             return Ok(text.into());
         }
-        let url = gateway_url("TOKEN_ISSUER", text)?;
+        let url = gateway_url("TOKEN_ISSUER", text, false)?;
         let normal = reqwest::Url::parse(&url).map(|url| url.origin().ascii_serialization()).unwrap_or_default();
         if normal == text {
             return Ok(text.into());
@@ -400,13 +405,14 @@ fn sqlite_url(directory: &Path, file: &str) -> String {
 }
 
 /// Checks the gateway's URL in a setting, and returns it without a slash at its end.
-fn gateway_url(name: &str, text: &str) -> Result<String, SettingError> {
+fn gateway_url(name: &str, text: &str, is_network_private: bool) -> Result<String, SettingError> {
     let text = text.trim_end_matches('/');
     let url = reqwest::Url::parse(text).map_err(|_| SettingError(format!("{name} is not a URL; {EDGE}")))?;
     let is_loopback = matches!(url.host_str(), Some("127.0.0.1" | "localhost" | "[::1]"));
     // Without path, query, fragment and credentials. The latter must not end in a log.
     let is_origin = url.as_str() == format!("{}/", url.origin().ascii_serialization());
-    if !is_origin || !(url.scheme() == "https" || (url.scheme() == "http" && is_loopback)) {
+    let may_be_plain = is_loopback || (is_network_private && url.host_str().is_some_and(is_without_public_name));
+    if !is_origin || !(url.scheme() == "https" || (url.scheme() == "http" && may_be_plain)) {
         return Err(SettingError(format!("{name} cannot be used; {EDGE}")));
     }
     Ok(text.to_owned())
