@@ -173,7 +173,7 @@ describe("a project of npm create portcullis", () => {
     const paths = files.map(({ path }) => path);
     for (const path of ["worker/entry.js", "worker/index_bg.wasm", "policy/portcullis_cli_bg.wasm", "LICENSE-MIT"])
       assert.ok(paths.includes(path), path);
-    const folders = /^(?:bin|commands|lib|policy|schema|serve|worker(?:\/snippets\/.*)?)\/[^/]+$|^[^/]+$/;
+    const folders = /^(?:bin|commands|lib|policy|schema|serve(?:\/workers)?|worker(?:\/snippets\/.*)?)\/[^/]+$|^[^/]+$/;
     assert.deepEqual(
       paths.filter((path) => !folders.test(path) || /^worker\/(?:policy|validators)\.js$/.test(path)),
       [],
