@@ -123,6 +123,7 @@ export const SUITES = [
       biome("lint", "--colors=off", "--max-diagnostics=none", "--error-on-warnings", "."),
       checkTypes(join("src", "host")),
       checkTypes("cli"),
+      checkTypes(join("cli", "serve", "workers")),
       checkTypes("scripts"),
       checkTypes("bench"),
       checkTypes("tests"),
@@ -227,6 +228,15 @@ export const LONG_SUITES = [
     ...nodeTests("long", { longest: LONG_TEST_MS }),
     needs: "edge",
     after: [POLICIES],
+  },
+  {
+    name: "serve",
+    title: "tests of the edge against portcullis serve",
+    ...nodeTests("edge"),
+    env: { EDGE: "serve" },
+    needs: "edge",
+    after: [POLICIES],
+    holds: [WORKER],
   },
   {
     name: "services",

@@ -7,6 +7,7 @@ import { before, describe, test } from "node:test";
 import { WebSocket } from "ws";
 
 import { makeAssertionKey, readAssertion } from "../harness/assertion.js";
+import { onlyOnPlatform } from "../harness/edge-served.js";
 import { startEdge } from "../harness/edge.js";
 import { createIssuer } from "../harness/issuer.js";
 import { fileScope } from "../harness/scope.js";
@@ -108,7 +109,7 @@ upstream = "text"
 access = "public"
 `;
 
-describe("an upstream behind a service binding", () => {
+describe("an upstream behind a service binding", { skip: onlyOnPlatform("no other Workers to bind") }, () => {
   let edge, token, auth;
   const keys = Object.fromEntries(
     ["SHOP", "FRAIL", "PRIVATE", "GONE", "TEXT"].map((name) => [name, makeAssertionKey()]),

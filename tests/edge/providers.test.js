@@ -8,6 +8,7 @@ import { before, describe, test } from "node:test";
 
 import { ROOT } from "../../scripts/lib/paths.js";
 import { makeAssertionKey, readAssertion } from "../harness/assertion.js";
+import { onlyOnPlatform } from "../harness/edge-served.js";
 import { startEdge } from "../harness/edge.js";
 import { remember } from "../harness/run.js";
 import { fileScope } from "../harness/scope.js";
@@ -36,7 +37,8 @@ issuers = ["${name}"]
   return `${snippets}\n[upstreams.app]\nurl = "${APP}"\n${routes.join("")}`;
 }
 
-describe("the snippets of docs/providers.md", () => {
+// The hosts of the providers are simulated in Miniflare.
+describe("the snippets of docs/providers.md", { skip: onlyOnPlatform("simulated hosts") }, () => {
   const forwarded = [];
   const key = makeAssertionKey();
   const ask = (route, { header, token }) =>

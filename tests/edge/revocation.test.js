@@ -5,6 +5,7 @@ import { randomUUID } from "node:crypto";
 import { before, describe, test } from "node:test";
 
 import { cachePage, pageKey, readCachedPage } from "../../src/host/bindings.js";
+import { onlyOnPlatform } from "../harness/edge-served.js";
 import { startGateway } from "../harness/edge.js";
 import { sendBytes } from "../harness/http.js";
 import { fileScope } from "../harness/scope.js";
@@ -195,7 +196,7 @@ describe("revocation at the running gateway", () => {
   });
 });
 
-describe("two gateways in one zone", () => {
+describe("two gateways in one zone", { skip: onlyOnPlatform("no shared cache") }, () => {
   test("neither uses the other's log", async () => {
     const { edge, issuer } = await start({ twin: "stranger" });
     const token = await issuer.accessToken();
@@ -213,7 +214,7 @@ describe("two gateways in one zone", () => {
   });
 });
 
-describe("a revocation log that fails", () => {
+describe("a revocation log that fails", { skip: onlyOnPlatform("a simulated fault of the log") }, () => {
   let issuer, edge, push;
 
   before(async () => {

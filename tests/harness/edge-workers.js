@@ -10,7 +10,7 @@ import { ROOT } from "../../scripts/lib/paths.js";
 // /late-alarm sets it decades ahead, /age makes all entries two minutes older, and each answer has the number
 // of rows read. With the variable LOG_KV each read of KV is logged, and fails for the value fail. UNBOUND names a
 // binding that the gateway lacks.
-const OBSERVED_LOG = `
+export const OBSERVED_LOG = `
 import gateway, { Revocations as Log } from "./entry.js";
 const logged = (store, mode) => ({
   get: async (name, ...rest) => {
@@ -82,7 +82,7 @@ export class Revocations extends Log {
 const TYPES = { js: "ESModule", wasm: "CompiledWasm" };
 
 // Limits that no test reaches.
-const NO_LIMIT = { limit: 1_000_000, period: 60 };
+export const NO_LIMIT = { limit: 1_000_000, period: 60 };
 
 const HARNESS = join(ROOT, "tests", "harness");
 

@@ -37,6 +37,7 @@ import { join } from "node:path";
 import { buildEdge } from "../../scripts/lib/edge-build.js";
 import { BUILD, ROOT, TARGET } from "../../scripts/lib/paths.js";
 import { makeAssertionKey } from "./assertion.js";
+import { byProxy, isServed, startServed } from "./edge-served.js";
 import { workersOf } from "./edge-workers.js";
 import { send } from "./http.js";
 import { createIssuer } from "./issuer.js";
@@ -141,9 +142,10 @@ export async function startEdge(
     },
     // The process id of workerd.
     get pid() {
+      if (isServed) return runtime.pid;
       return Number(execFileSync("pgrep", ["-n", "-P", String(process.pid), "workerd"], { encoding: "utf8" }));
     },
-    send: (request) => send(url, request),
+    send: (request) => send(url, isServed ? byProxy(request) : request),
     get: (path, options) => edge.send({ ...withToken(options), method: "GET", path }),
     post: (path, json, options) => edge.send({ ...withToken(options), method: "POST", path, json }),
     // Resolves with the log line of an answer, which arrives after the answer.
@@ -158,6 +160,10 @@ export async function startEdge(
       ),
     async twin({ method = "GET", path, token, headers: more = {} }) {
       const headers = { ...more, ...(token !== undefined && { authorization: `Bearer ${token}` }) };
+      if (isServed) {
+        const answer = await runtime.twin(path, { method, headers });
+        return { status: answer.status, json: await answer.json() };
+      }
       const other = await runtime.getWorker("twin");
       const answer = await other.fetch(`${url}${path}`, { method, headers });
       return { status: answer.status, json: await answer.json() };
@@ -167,18 +173,20 @@ export async function startEdge(
      * @param {{ body?: string }} [request]
      */
     async logObject(path, { body } = {}) {
-      const namespace = await runtime.getDurableObjectNamespace("REVOCATIONS", "gateway");
-      const stub = namespace.get(namespace.idFromName("log"));
-      const answer = await stub.fetch(`http://log.example${path}`, { method: body ? "POST" : "GET", body });
-      const text = await answer.text();
+      const method = body ? "POST" : "GET";
+      const answer = isServed
+        ? await runtime.object(path, { method, body })
+        : await objectOf(runtime).then((stub) => stub.fetch(`http://log.example${path}`, { method, body }));
+      const text = isServed ? answer.text : await answer.text();
       const rows = Number(answer.headers.get("x-rows-read"));
       return { status: answer.status, json: text === "" ? undefined : JSON.parse(text), rows };
     },
     async log(mode) {
       await (await runtime.getWorker("faulty-log")).fetch(`http://log.example/${mode}`);
     },
-    kv: () => runtime.getKVNamespace("KEYS"),
+    kv: () => (isServed ? runtime.kv() : runtime.getKVNamespace("KEYS")),
     async scheduled() {
+      if (isServed) return runtime.scheduled();
       return (await runtime.getWorker()).scheduled({ cron: "*/5 * * * *" });
     },
     // Runs the cron trigger until it has fetched the keys of `issuer` (an upstream): after a failure the
@@ -221,9 +229,24 @@ export async function startEdge(
       ASSERTION_KEYS_USERS: assertionKeys.users,
       ...given,
     };
+    const set = Object.fromEntries(Object.entries(bindings).filter(([, value]) => value !== undefined));
+    const onLine = (message) => {
+      edge.output += `${message}\n`;
+      log.write(`${message}\n`);
+      const line = parse(message);
+      if (line !== undefined) edge.lines.push(line);
+    };
+    if (isServed) {
+      const missing = Object.entries({ faultyLog, outside, services }).find(([, value]) => value);
+      if (missing !== undefined)
+        throw new Error(`the served edge has no ${missing[0]}; skip the test with onlyOnPlatform`);
+      runtime = await startServed(scope, { folder, persist, bindings: set, limits, twin, onLine });
+      url = runtime.url;
+      return;
+    }
     const workers = workersOf(workerOptions, {
       folder,
-      bindings: Object.fromEntries(Object.entries(bindings).filter(([, value]) => value !== undefined)),
+      bindings: set,
       limits,
       twin,
       faultyLog,
@@ -237,12 +260,7 @@ export async function startEdge(
       host: "127.0.0.1",
       port: 0,
       cf: false,
-      handleStructuredLogs: ({ message }) => {
-        edge.output += `${message}\n`;
-        log.write(`${message}\n`);
-        const line = parse(message);
-        if (line !== undefined) edge.lines.push(line);
-      },
+      handleStructuredLogs: ({ message }) => onLine(message),
     };
     runtime = new Miniflare(convertV4MiniflareOptions(options));
     url = String(await runtime.ready).replace(/\/$/, "");
@@ -251,6 +269,11 @@ export async function startEdge(
   scope.after(() => edge.stop());
   await begin();
   return edge;
+}
+
+async function objectOf(runtime) {
+  const namespace = await runtime.getDurableObjectNamespace("REVOCATIONS", "gateway");
+  return namespace.get(namespace.idFromName("log"));
 }
 
 /** @param {import("./http.js").Request & { token?: string }} [request] */

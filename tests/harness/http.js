@@ -17,6 +17,7 @@ const agent = new Agent({ keepAlive: false });
  * @property {any} [body] text, bytes or a stream
  * @property {unknown} [json]
  * @property {AbortSignal} [signal]
+ * @property {string} [localAddress] that of the connection
  */
 
 /**
@@ -24,7 +25,7 @@ const agent = new Agent({ keepAlive: false });
  * @param {string} base
  * @param {Request} [request]
  */
-export function send(base, { method = "GET", path = "/", headers = {}, body, json, signal } = {}) {
+export function send(base, { method = "GET", path = "/", headers = {}, body, json, signal, localAddress } = {}) {
   const { hostname, port } = new URL(base);
   const pairs = Array.isArray(headers) ? headers.map(([name, value]) => [name, value]) : Object.entries(headers);
   const names = new Set(pairs.map(([name]) => name.toLowerCase()));
@@ -49,6 +50,7 @@ export function send(base, { method = "GET", path = "/", headers = {}, body, jso
       path,
       headers: pairs.flat(),
       signal,
+      localAddress,
       timeout: ANSWER_MS,
     });
     sent.on("timeout", () => sent.destroy(new Error(`no answer to ${method} ${path} in ${ANSWER_MS / 1000} s`)));
