@@ -151,7 +151,9 @@ async function startServers({ issuers = {}, upstreams = {} }, { folder, url, sec
   const issuer = issuers[DEVELOPMENT_ISSUER];
   if (issuer !== undefined) {
     const keyFile = join(folder, PROJECT_FOLDER, "development-issuer.json");
-    servers.push(await startDevelopmentIssuer({ issuer, keyFile, example: `${url}/hello/ada` }));
+    /** @param {string} user */
+    const shown = (user) => `${url}/${EXAMPLE_UPSTREAM in upstreams ? `hello/${encodeURIComponent(user)}` : ""}`;
+    servers.push(await startDevelopmentIssuer({ issuer, keyFile, example: shown }));
   }
   const example = upstreams[EXAMPLE_UPSTREAM]?.url;
   const { [upstreamVariable(EXAMPLE_UPSTREAM)]: replaced } = {

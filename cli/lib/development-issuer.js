@@ -30,7 +30,8 @@ const TEXT_CHARS = 256;
 
 /**
  * Starts the issuer at the URL of its policy.
- * @param {{ issuer: Issuer, keyFile: string, example: string }} options `example` is a URL of the gateway to show
+ * @param {{ issuer: Issuer, keyFile: string, example: (user: string) => string }} options `example` returns a URL of the
+ * gateway to show to a user
  */
 export async function startDevelopmentIssuer({ issuer: { issuer, audience = [] }, keyFile, example }) {
   const key = await readKey(keyFile);
@@ -61,7 +62,9 @@ export async function startDevelopmentIssuer({ issuer: { issuer, audience = [] }
         return page(loginPage(readLogin(searchParams) ?? { user: "ada", roles: ["user"], scopes: [] }));
       case "POST /": {
         const login = readLogin(new URLSearchParams(body.toString("utf8")));
-        return login === undefined ? refusal(400, INVALID) : page(tokenPage(login, await issue(login), example));
+        return login === undefined
+          ? refusal(400, INVALID)
+          : page(tokenPage(login, await issue(login), example(login.user)));
       }
       case "POST /token": {
         const login = readLogin(new URLSearchParams(body.toString("utf8")));
@@ -145,16 +148,12 @@ const loginPage = ({ user, roles, scopes }) => `<form method="post" action="/">
 /**
  * @param {Login} login
  * @param {string} token
- * @param {string} example
+ * @param {string} url
  */
-const tokenPage = (
-  { user },
-  token,
-  example,
-) => `<p>A token of <strong>${escapeHtml(user)}</strong>, valid for an hour:</p>
+const tokenPage = ({ user }, token, url) => `<p>A token of <strong>${escapeHtml(user)}</strong>, valid for an hour:</p>
 <pre id="token">${token}</pre>
 <p>Use it:</p>
-<pre>curl -i ${escapeHtml(example)} -H "authorization: Bearer ${token}"</pre>
+<pre>curl -i ${escapeHtml(url)} -H "authorization: Bearer ${token}"</pre>
 <p><a href="/">Log in as another user</a></p>`;
 
 /** @param {string} text */

@@ -223,6 +223,7 @@ describe("a project of npm create portcullis", () => {
     });
     assert.equal(login.status, 200);
     assert.ok(!login.text.includes("ada<b>"), "the user's name is escaped");
+    assert.ok(login.text.includes(`curl -i ${gateway}/hello/ada%3Cb%3E `));
     const token = remember(/<pre id="token">([\w.-]+)<\/pre>/.exec(login.text)[1]);
     assert.equal((await hello("ada%3Cb%3E", token)).status, 200);
   });
