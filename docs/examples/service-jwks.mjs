@@ -1,30 +1,15 @@
 import { createServer } from "node:http";
-import { createRemoteJWKSet, errors, jwtVerify } from "jose";
+import { AssertionError, createVerifier } from "portcullis-assertion";
 
-const keys = createRemoteJWKSet(new URL("/_gateway/jwks.json", process.env.GATEWAY_URL));
-
-async function identityOf(request) {
-  const { payload } = await jwtVerify(request.headers["x-gateway-assertion"] ?? "", keys, {
-    algorithms: ["ES256"],
-    typ: "gateway+jwt",
-    issuer: "portcullis",
-    audience: "shop",
-    clockTolerance: 30,
-  });
-  if (payload.htm !== request.method || payload.htu !== request.url) throw new errors.JWTInvalid("wrong request");
-  return payload;
-}
-
-// The assertion is at fault, and not the connection to the gateway.
-const isRefusal = ({ code }) => /^ERR_(JWT_|JWS_|JWKS_NO_MATCHING_KEY|JOSE_ALG_NOT_ALLOWED|JOSE_NOT_SUPPORTED)/.test(code);
+// Without `keys`, the gateway's public keys are fetched.
+const verify = createVerifier({ audience: "shop", gateway: process.env.GATEWAY_URL, algorithm: "ES256" });
 
 createServer(async (request, response) => {
   try {
-    const { sub, roles, claims } = await identityOf(request);
+    const { sub, roles, claims } = await verify(request);
     response.end(`${sub} ${roles} ${claims?.tenant}`);
   } catch (error) {
-    if (!isRefusal(error)) return response.writeHead(503, { "Retry-After": "2" }).end();
-    const challenge = 'Gateway-Assertion realm="https://api.example.com", error="gateway_required"';
-    response.writeHead(401, { "WWW-Authenticate": challenge }).end();
+    if (!(error instanceof AssertionError)) throw error;
+    response.writeHead(error.status, error.headers).end();
   }
 }).listen(Number(process.env.PORT), "127.0.0.1");

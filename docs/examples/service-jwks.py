@@ -1,42 +1,20 @@
 import os
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
-import jwt
+from portcullis_assertion import AssertionRefused, KeysUnavailable, Verifier
 
-KEYS = jwt.PyJWKClient(os.environ["GATEWAY_URL"] + "/_gateway/jwks.json", lifespan=300, timeout=2)
-
-
-def identity_of(method, target, assertion):
-    if jwt.get_unverified_header(assertion).get("typ") != "gateway+jwt":
-        raise jwt.InvalidTokenError("not an assertion")
-    claims = jwt.decode(
-        assertion,
-        KEYS.get_signing_key_from_jwt(assertion),
-        algorithms=["ES256"],
-        issuer="portcullis",
-        audience="shop",
-        leeway=30,
-        options={"require": ["exp", "iat", "htm", "htu"]},
-    )
-    if claims["htm"] != method or claims["htu"] != target:
-        raise jwt.InvalidTokenError("wrong request")
-    return claims
+# Without `keys`, the gateway's public keys are fetched.
+VERIFIER = Verifier("shop", os.environ["GATEWAY_URL"], algorithm="ES256")
 
 
 class Service(BaseHTTPRequestHandler):
     def do_GET(self):
         try:
-            who = identity_of(self.command, self.path, self.headers.get("X-Gateway-Assertion", ""))
-        except jwt.PyJWKClientConnectionError:
-            self.send_response(503)
-            self.send_header("Retry-After", "2")
-            self.end_headers()
-            return
-        except (jwt.InvalidTokenError, jwt.PyJWKClientError):
-            self.send_response(401)
-            self.send_header(
-                "WWW-Authenticate", 'Gateway-Assertion realm="https://api.example.com", error="gateway_required"'
-            )
+            who = VERIFIER.verify(self.command, self.path, self.headers.get("X-Gateway-Assertion"))
+        except (AssertionRefused, KeysUnavailable) as refusal:
+            self.send_response(refusal.status)
+            for header in refusal.headers.items():
+                self.send_header(*header)
             self.end_headers()
             return
         self.send_response(200)

@@ -24,7 +24,11 @@ const OUT = join(BUILD, "packages");
  * Folders of the packages' sources, by name.
  * @type {Record<string, string>}
  */
-export const PACKAGES = { portcullis: "cli", "create-portcullis": "create" };
+export const PACKAGES = {
+  portcullis: "cli",
+  "create-portcullis": "create",
+  "portcullis-assertion": join("packages", "assertion-node"),
+};
 
 // In every package.
 const LICENSES = ["LICENSE", "LICENSE-APACHE", "LICENSE-MIT"];

@@ -124,6 +124,7 @@ export const SUITES = [
       checkTypes(join("src", "host")),
       checkTypes("cli"),
       checkTypes(join("cli", "serve", "workers")),
+      checkTypes(join("packages", "assertion-node")),
       checkTypes("scripts"),
       checkTypes("bench"),
       checkTypes("tests"),

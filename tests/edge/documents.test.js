@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { copyFileSync, mkdtempSync, rmSync } from "node:fs";
+import { copyFileSync, mkdirSync, mkdtempSync, rmSync, symlinkSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { describe, test } from "node:test";
 
@@ -35,21 +35,31 @@ function buildGo(file) {
   return [binary];
 }
 
+// The package of Python services.
+const ENV = { ...process.env, PYTHONPATH: join(ROOT, "packages", "assertion-python"), PYTHONDONTWRITEBYTECODE: "1" };
+
+// A folder with a service, and with the package of Node services.
+function serviceFolder(scope, file) {
+  const folder = mkdtempSync(join(TARGET, "documents-"));
+  scope.after(() => rmSync(folder, { recursive: true, force: true }));
+  copyFileSync(join(ROOT, "docs", "examples", file), join(folder, file));
+  mkdirSync(join(folder, "node_modules"));
+  symlinkSync(join(ROOT, "packages", "assertion-node"), join(folder, "node_modules", "portcullis-assertion"));
+  return folder;
+}
+
 describe("the services of docs/examples", () => {
   for (const { name, file, command, skip } of LANGUAGES) {
     test(`${name}'s takes good assertions and nothing else`, { skip }, async (t) => {
       const scope = testScope(t);
       const port = await probePort(0);
-      // In the checkout, so that `jose` is found.
-      const folder = mkdtempSync(join(TARGET, "documents-"));
-      scope.after(() => rmSync(folder, { recursive: true, force: true }));
-      copyFileSync(join(ROOT, "docs", "examples", file), join(folder, file));
+      const folder = serviceFolder(scope, file);
       const [one, two, stranger] = [makeAssertionKey("k1"), makeAssertionKey("k2"), makeAssertionKey("k1")];
       const processes = createProcesses();
       scope.after(() => processes.stopAll());
       const [program, ...parts] = command(join(folder, file));
       processes.start(name, program, parts, {
-        env: { ...process.env, PORT: String(port), ASSERTION_KEYS_SHOP: `${one},${two}` },
+        env: { ...ENV, PORT: String(port), ASSERTION_KEYS_SHOP: `${one},${two}` },
       });
       const base = `http://127.0.0.1:${port}`;
       await until("the service answers", async () => (await send(base, { path: "/" })).status === 401);
@@ -89,9 +99,7 @@ describe("the services of docs/examples", () => {
     test(`${name}'s with public keys takes good assertions and nothing else`, { skip }, async (t) => {
       const scope = testScope(t);
       const port = await probePort(0);
-      const folder = mkdtempSync(join(TARGET, "documents-"));
-      scope.after(() => rmSync(folder, { recursive: true, force: true }));
-      copyFileSync(join(ROOT, "docs", "examples", file), join(folder, file));
+      const folder = serviceFolder(scope, file);
       const gateway = await startUpstream(scope);
       const [one, two, stranger] = await Promise.all([1, 2, 3].map(() => generateKeyPair("ES256")));
       const jwks = async (...pairs) => ({
@@ -108,7 +116,7 @@ describe("the services of docs/examples", () => {
       const processes = createProcesses();
       scope.after(() => processes.stopAll());
       const [program, ...parts] = command(join(folder, file));
-      processes.start(name, program, parts, { env: { ...process.env, PORT: String(port), GATEWAY_URL: gateway.url } });
+      processes.start(name, program, parts, { env: { ...ENV, PORT: String(port), GATEWAY_URL: gateway.url } });
       const base = `http://127.0.0.1:${port}`;
       await until("the service answers", async () => (await send(base, { path: "/" })).status === 401);
 

@@ -97,6 +97,10 @@ describe("the packages", () => {
     });
   }
 
+  test("the Python package has the version of the checkout", () => {
+    assert.equal(parse(read("packages", "assertion-python", "pyproject.toml")).project.version, root.version);
+  });
+
   test("portcullis lists each package that its modules import", () => {
     const modules = readdirSync(join(ROOT, "cli"), { recursive: true }).filter((name) => name.endsWith(".js"));
     const imported = modules.flatMap((name) =>
@@ -172,13 +176,21 @@ describe("a new project", () => {
 test("the development issuer refuses to listen on any address but loopback", async (t) => {
   const keyFile = join(temporaryFolder(testScope(t)), "key.json");
   for (const issuer of ["http://0.0.0.0:0", "http://192.0.2.1:80", "https://127.0.0.1:443", "http://login.example.com"])
-    await assert.rejects(startDevelopmentIssuer({ issuer: { issuer }, keyFile, example: "" }), /loopback only/, issuer);
+    await assert.rejects(
+      startDevelopmentIssuer({ issuer: { issuer }, keyFile, example: () => "" }),
+      /loopback only/,
+      issuer,
+    );
 });
 
 test("the development issuer keeps its key in a file that its owner alone can read", async (t) => {
   const keyFile = join(temporaryFolder(testScope(t)), "key.json");
   const start = async () => {
-    const server = await startDevelopmentIssuer({ issuer: { issuer: "http://127.0.0.1:0" }, keyFile, example: "" });
+    const server = await startDevelopmentIssuer({
+      issuer: { issuer: "http://127.0.0.1:0" },
+      keyFile,
+      example: () => "",
+    });
     server.close();
     remember(JSON.parse(readFileSync(keyFile, "utf8")).d);
     return readFileSync(keyFile, "utf8");

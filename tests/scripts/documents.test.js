@@ -7,7 +7,7 @@ import { test } from "node:test";
 
 import { ROOT } from "../../scripts/lib/paths.js";
 
-const SOURCES = ["bench", "cli", "client", "crates", "docs", "origin", "scripts", "src", "tests"];
+const SOURCES = ["bench", "cli", "client", "crates", "docs", "origin", "packages", "scripts", "src", "tests"];
 const STANDARDS = join(ROOT, "docs", "standards");
 
 // Files of the folder whose name ends so, also below it, as paths.
