@@ -1,0 +1,132 @@
+// The containers' files: who reaches what, with which rights, and where each secret comes from. What only a
+// container runtime can show (images, networks) is not tested here.
+
+import { strict as assert } from "node:assert";
+import { execFileSync } from "node:child_process";
+import { cpSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+
+import { parse, parseAllDocuments } from "yaml";
+
+import { ROOT } from "../../scripts/lib/paths.js";
+import { noPython, python } from "../harness/python.js";
+
+const DEPLOY = join(ROOT, "deploy");
+const COMPOSE = join(DEPLOY, "compose");
+const KUBERNETES = join(DEPLOY, "kubernetes");
+
+const read = (...path) => readFileSync(join(...path), "utf8");
+const compose = parse(read(COMPOSE, "compose.yaml"), { merge: true });
+const own = Object.entries(compose.services).filter(([name]) => name !== "postgres");
+const manifests = readdirSync(KUBERNETES)
+  .filter((name) => name !== "kustomization.yaml")
+  .flatMap((name) => parseAllDocuments(read(KUBERNETES, name)).map((document) => document.toJS()));
+const workloads = manifests.filter(({ kind }) => kind === "Deployment" || kind === "StatefulSet");
+
+// A copy of the folder, in which prepare.sh may write.
+function prepared(t) {
+  const folder = mkdtempSync(join(tmpdir(), "compose-"));
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  cpSync(COMPOSE, folder, { recursive: true });
+  return { folder, run: () => execFileSync(join(folder, "prepare.sh"), { encoding: "utf8" }) };
+}
+
+test("only the gateway is in a network with a way in, and publishes a port on loopback", () => {
+  for (const [name, service] of Object.entries(compose.services)) {
+    const networks = name === "edge" ? ["public", "services"] : ["services"];
+    assert.deepEqual(service.networks, networks, name);
+    assert.deepEqual(service.ports, name === "edge" ? ["127.0.0.1:8787:8787"] : undefined, name);
+  }
+  assert.equal(compose.networks.services.internal, true);
+});
+
+test("each program of the project runs without root, capabilities and a writable root file system", () => {
+  for (const [name, service] of own) {
+    assert.match(service.user, /^\$\{PORTCULLIS_UID:/, name);
+    assert.equal(service.read_only, true, name);
+    assert.deepEqual(service.cap_drop, ["ALL"], name);
+    assert.deepEqual(service.security_opt, ["no-new-privileges:true"], name);
+  }
+  for (const { metadata, spec } of workloads) {
+    const pod = spec.template.spec;
+    assert.equal(pod.securityContext.runAsNonRoot, true, metadata.name);
+    assert.equal(pod.automountServiceAccountToken, false, metadata.name);
+    for (const { securityContext, readinessProbe, livenessProbe, resources } of pod.containers) {
+      assert.deepEqual(securityContext, {
+        allowPrivilegeEscalation: false,
+        readOnlyRootFilesystem: true,
+        capabilities: { drop: ["ALL"] },
+      });
+      assert.ok(readinessProbe && livenessProbe && resources.limits.memory, metadata.name);
+    }
+  }
+  for (const name of ["Containerfile.origin", "Containerfile.edge"]) {
+    const text = read(DEPLOY, "containers", name);
+    assert.match(text, /^USER 10001:10001$/m, name);
+    assert.match(text, /^HEALTHCHECK /m, name);
+  }
+});
+
+test("prepare.sh makes each secret of the compose file, private, and keeps what exists", (t) => {
+  const { folder, run } = prepared(t);
+  assert.match(run(), /docker compose up/);
+  const secrets = Object.entries(compose.secrets);
+  const made = () => secrets.map(([name]) => read(folder, "secrets", name));
+  const before = made();
+  assert.equal(new Set(before).size, secrets.length, "no secret is used twice");
+  for (const [name, { file }] of secrets) {
+    assert.equal(file, `./secrets/${name}`);
+    assert.equal(statSync(join(folder, "secrets", name)).mode & 0o077, 0, name);
+  }
+  assert.deepEqual(readdirSync(join(folder, "secrets")).sort(), secrets.map(([name]) => name).sort());
+  const { uid, gid } = statSync(join(folder, "secrets", "MASTER_KEY"));
+  assert.equal(read(folder, ".env"), `PORTCULLIS_UID=${uid}\nPORTCULLIS_GID=${gid}\n`);
+  run();
+  assert.deepEqual(made(), before);
+});
+
+test("each container mounts the secrets that its variables name, and no other", () => {
+  for (const [name, { environment, secrets }] of Object.entries(compose.services)) {
+    const named = Object.values(environment).flatMap((value) => /^\/run\/secrets\/(.+)$/.exec(value)?.[1] ?? []);
+    // The gateway reads the folder.
+    const expected = name === "edge" ? ["ASSERTION_KEYS_AUTH", "ASSERTION_KEYS_USERS", "METRICS_TOKEN"] : named;
+    assert.deepEqual([...secrets].sort(), [...new Set(expected)].sort(), name);
+    for (const secret of secrets) assert.ok(compose.secrets[secret], secret);
+  }
+});
+
+test("the quick start makes the secrets that the manifests use", () => {
+  const page = read(ROOT, "docs", "quick-start-platform.md");
+  for (const { metadata, spec } of workloads) {
+    const [{ env }] = spec.template.spec.containers;
+    const command = new RegExp(`create secret generic ${metadata.name} ([^]*?)\\n {3}(?:kubectl|\`)`).exec(page);
+    const made = [...command[1].matchAll(/--from-literal=([A-Z_]+)=/g)].map(([, key]) => key);
+    const files = env.flatMap(({ value }) => /^\/run\/secrets\/(.+)$/.exec(value ?? "")?.[1] ?? []);
+    const keys = env.flatMap(({ valueFrom }) => valueFrom?.secretKeyRef.key ?? []);
+    if (metadata.name !== "edge") assert.deepEqual([...files, ...keys].sort(), [...made].sort(), metadata.name);
+    else assert.deepEqual(made, ["ASSERTION_KEYS_AUTH", "ASSERTION_KEYS_USERS", "METRICS_TOKEN"]);
+  }
+});
+
+test("the manifests are valid by the schemas of Kubernetes", { skip: noPython }, () => {
+  assert.ok(workloads.length === 3 && manifests.length > 10);
+  assert.deepEqual(python("kubernetes", manifests), []);
+  const [wrong] = structuredClone(workloads);
+  wrong.spec.template.spec.containers[0].readOnly = true;
+  assert.equal(python("kubernetes", [wrong]).length, 1, "an unknown field is a fault");
+});
+
+test("each unit is sandboxed, and gets secrets as credentials", () => {
+  const units = readdirSync(join(DEPLOY, "systemd"));
+  assert.deepEqual(units.sort(), ["portcullis-auth.service", "portcullis-edge.service", "portcullis-users.service"]);
+  const sandbox = (unit) => read(DEPLOY, "systemd", unit).split("\n\n").at(-2).split("\n");
+  assert.deepEqual(sandbox("portcullis-auth.service"), sandbox("portcullis-users.service"));
+  for (const unit of units) {
+    const text = read(DEPLOY, "systemd", unit);
+    for (const line of ["ProtectSystem=strict", "NoNewPrivileges=yes", "CapabilityBoundingSet=", "User=portcullis"])
+      assert.ok(text.includes(`\n${line}\n`), `${unit}: ${line}`);
+    for (const [, name] of text.matchAll(/_FILE=%d\/(\w+)/g)) assert.match(text, new RegExp(`LoadCredential=${name}:`));
+  }
+});
