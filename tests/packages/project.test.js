@@ -12,6 +12,7 @@ import { splitLines } from "../../cli/lib/commands.js";
 import { probePort } from "../../cli/lib/ports.js";
 import { createProcesses } from "../../cli/lib/processes.js";
 import { createProgress } from "../../cli/lib/progress.js";
+import { parseVars } from "../../cli/lib/vars.js";
 import { packWith } from "../../scripts/lib/packages.js";
 import { BUILD, NODE } from "../../scripts/lib/paths.js";
 import { openLog, remember, temporaryFolder } from "../harness/run.js";
@@ -278,6 +279,32 @@ describe("a project of npm create portcullis", () => {
     const secrets = await command("secrets");
     assert.equal(secrets.code, 0, secrets.out);
     assert.match(secrets.out, /present +ASSERTION_KEYS_EXAMPLE/);
+  });
+
+  step("serve runs the same policy without Cloudflare", async () => {
+    const port = await probePort(0);
+    const keys = parseVars(readFileSync(join(app, ".dev.vars"), "utf8"));
+    const serving = start(
+      NODE,
+      [
+        join(app, "node_modules", "portcullis", "bin", "portcullis.js"),
+        "serve",
+        "--development",
+        "--listen",
+        `127.0.0.1:${port}`,
+      ],
+      { cwd: app, env: { ...env, ...keys } },
+    );
+    const served = `http://127.0.0.1:${port}`;
+    await until("it serves", async () => serving.hasEnded || (await ask(`${served}/ready`)).status === 200);
+    assert.ok(!serving.hasEnded, serving.out);
+    const headers = { authorization: `Bearer ${await tokenOf("ada")}` };
+    assert.equal((await ask(`${served}/greet/ada`)).status, 401);
+    const own = await ask(`${served}/greet/ada`, { headers });
+    assert.equal(own.status, 200, own.text);
+    assert.equal((await ask(`${served}/greet/bob`, { headers })).status, 403);
+    serving.child.kill("SIGTERM");
+    assert.equal((await serving.ended).code, 0, serving.out);
   });
 
   step("wrangler builds it for a deployment", async () => {

@@ -107,7 +107,7 @@ describe("the packages", () => {
       [...read("cli", name).matchAll(/(?:from|import\() ?"([^".][^"]*)"/g)].map(([, specifier]) => specifier),
     );
     const names = imported
-      .filter((specifier) => !specifier.startsWith("node:"))
+      .filter((specifier) => !/^(?:node|cloudflare|portcullis):/.test(specifier))
       .map((specifier) =>
         specifier
           .split("/")
