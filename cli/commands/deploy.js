@@ -4,6 +4,7 @@ import { spawn } from "node:child_process";
 
 import { readArguments, usage } from "../lib/arguments.js";
 import { DEVELOPMENT_ISSUER } from "../lib/development-issuer.js";
+import { environmentFaults } from "../lib/environments.js";
 import { ScriptError } from "../lib/errors.js";
 import { isLoopback, upstreamVariable } from "../lib/policy-document.js";
 import { readCheckedPolicy, readWranglerFile } from "../lib/project-policy.js";
@@ -36,24 +37,24 @@ const ZERO_ID = /^[0-]*$/;
  * @param {Record<string, any>} wrangler wrangler.toml
  * @param {string} [environment]
  */
-export function faultsOfDeployment({ issuers = {}, upstreams = {} }, wrangler, environment) {
-  const settings = environment === undefined ? wrangler : wrangler.env?.[environment];
-  if (settings === undefined) return [`wrangler.toml has no environment ${environment}`];
+export function faultsOfDeployment(policy, wrangler, environment) {
+  if (environment !== undefined) return environmentFaults(wrangler, environment, policy);
+  const { issuers = {}, upstreams = {} } = policy;
   const faults = [];
   for (const [name, { issuer }] of Object.entries(issuers)) {
     if (name === DEVELOPMENT_ISSUER || isLoopback(issuer))
       faults.push(`issuer ${name} is for development; replace it in the policy by that of your users`);
   }
   for (const [name, { url, targets = [] }] of Object.entries(upstreams)) {
-    const given = settings.vars?.[upstreamVariable(name)] ?? url;
+    const given = wrangler.vars?.[upstreamVariable(name)] ?? url;
     if ([given, ...targets.map((target) => target.url)].some((one) => one !== undefined && isLoopback(one)))
       faults.push(`upstream ${name} is on this machine; set ${upstreamVariable(name)} under vars in wrangler.toml`);
   }
-  for (const { binding, id } of settings.kv_namespaces ?? []) {
+  for (const { binding, id } of wrangler.kv_namespaces ?? []) {
     if (ZERO_ID.test(id ?? ""))
       faults.push(`KV namespace ${binding} has no id; run: npx wrangler kv namespace create ${binding}`);
   }
-  if (settings.vars?.DEVELOPMENT !== undefined) faults.push("DEVELOPMENT must not be set in wrangler.toml");
+  if (wrangler.vars?.DEVELOPMENT !== undefined) faults.push("DEVELOPMENT must not be set in wrangler.toml");
   return faults;
 }
 

@@ -4,11 +4,13 @@
 import { readFileSync } from "node:fs";
 
 import { ORIGIN_OPTIONS, readArguments, seeHelp, usage, usageError } from "../lib/arguments.js";
+import { ENVIRONMENT_OPTION, environmentOf } from "../lib/environments.js";
 import { errorCode } from "../lib/errors.js";
 import { parseJson } from "../lib/files.js";
 import { fetchKeys } from "../lib/issuer-keys.js";
 import { printOutput, readPolicyFile } from "../lib/policy-tool.js";
 import { createProgress } from "../lib/progress.js";
+import { readWranglerFile } from "../lib/project-policy.js";
 import { policyFile } from "../lib/project.js";
 
 /**
@@ -28,6 +30,7 @@ export const help = (command) => `${usage(command, [
   --keys FILE   key set (JWKS) of the token's issuer; without it, the issuer's keys are fetched
   --at TIME     time of the checks, in seconds since 1970 or as 2026-01-31T12:00:00Z (default: now)
   --file FILE   policy (default: GATEWAY_CONFIG, gateway.toml)
+  --env NAME    environment of wrangler.toml whose variables replace URLs, as in the gateway
   --country DE, --address 192.0.2.7, --host shop.example.com
                 the client's country and address, and the request's host, for rules that ask for them
 
@@ -68,6 +71,7 @@ const OPTIONS = {
   keys: { type: "string" },
   at: { type: "string", parse: readTime },
   file: { type: "string" },
+  ...ENVIRONMENT_OPTION,
   ...ORIGIN_OPTIONS,
 };
 
@@ -75,7 +79,7 @@ const OPTIONS = {
  * @param {string[]} args
  * @param {Context} context
  */
-export async function run(args, { command, env, openPolicyTool }) {
+export async function run(args, { command, env, openPolicyTool, findWrangler }) {
   const { values, positionals } = readArguments(args, { command, options: OPTIONS, most: 2 });
   if (values.help) return console.log(help(command));
   if (positionals.length === 1)
@@ -85,11 +89,13 @@ export async function run(args, { command, env, openPolicyTool }) {
   const token = (values.token === "-" ? readFileSync(0, "utf8") : values.token).trim();
   if (token === "") throw usageError(`The token is empty; ${seeHelp(command)}`);
   const given = values.keys === undefined ? undefined : { keys: readKeys(values.keys) };
+  const vars =
+    values.env === undefined ? {} : environmentOf(await readWranglerFile(findWrangler().folder), values.env).vars;
   const policy = readPolicyFile(values.file ?? policyFile(env));
   const progress = createProgress({ out: process.stderr });
   const tool = await openPolicyTool({ progress });
   progress.close();
-  const keys = given ?? (await fetchKeys(tool, { policy, token, env }));
+  const keys = given ?? (await fetchKeys(tool, { policy, token, env: { ...env, ...vars } }));
   const { country, address, host } = values;
   const request = positionals.length === 0 ? undefined : positionals;
   return printOutput(

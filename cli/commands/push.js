@@ -1,11 +1,11 @@
 // Activates a policy without a deploy.
 
-import { readArguments, usage } from "../lib/arguments.js";
+import { readArguments, usage, withArguments } from "../lib/arguments.js";
 import { ScriptError } from "../lib/errors.js";
 import { readPolicyFile, runWithDocuments } from "../lib/policy-tool.js";
 import { createProgress } from "../lib/progress.js";
 import { policyFile } from "../lib/project.js";
-import { withPushedPolicies } from "../lib/pushed-policy.js";
+import { STORE_OPTIONS, withPushedPolicies } from "../lib/pushed-policy.js";
 
 /**
  * @import { Context } from "../lib/project.js"
@@ -16,7 +16,8 @@ export const summary = "activates the policy without a deploy";
 /** @param {string} command */
 export const help = (command) => `${usage(command, [
   ["", "validates gateway.toml and activates it on the local gateway"],
-  ["--remote", "on Cloudflare, with the login of wrangler"],
+  ["--env production", "on Cloudflare in this environment of wrangler.toml, with the login of wrangler"],
+  ["--remote", "on Cloudflare at the top level of wrangler.toml"],
   ["--file x.toml", "another file"],
   ["--help", "shows this"],
 ])}
@@ -32,7 +33,7 @@ export async function run(args, context) {
   const { command, env, openPolicyTool } = context;
   const { values } = readArguments(args, {
     command,
-    options: { remote: { type: "boolean" }, local: { type: "boolean" }, file: { type: "string" } },
+    options: { ...STORE_OPTIONS, file: { type: "string" } },
   });
   if (values.help) return console.log(help(command));
   const { file = policyFile(env) } = values;
@@ -52,6 +53,9 @@ export async function run(args, context) {
       await store.put("current", next);
     });
     progress.close();
-    return console.log(`${file} is pushed. To undo this: ${command.replace(/push$/, "rollback")}`);
+    const { env: environment, remote } = values;
+    const flags = environment !== undefined ? `--env ${environment}` : remote ? "--remote" : "";
+    const undo = command.replace(/push$/, "rollback");
+    return console.log(`${file} is pushed. To undo this: ${flags === "" ? undo : `${withArguments(undo)} ${flags}`}`);
   });
 }

@@ -3,7 +3,7 @@
 import { readArguments, usage } from "../lib/arguments.js";
 import { ScriptError } from "../lib/errors.js";
 import { createProgress } from "../lib/progress.js";
-import { withPushedPolicies } from "../lib/pushed-policy.js";
+import { STORE_OPTIONS, withPushedPolicies } from "../lib/pushed-policy.js";
 
 /** @import { Context } from "../lib/project.js" */
 
@@ -12,7 +12,8 @@ export const summary = "reactivates the previous policy";
 /** @param {string} command */
 export const help = (command) => `${usage(command, [
   ["", "reactivates the previously pushed policy, or the deployed one, on the local gateway"],
-  ["--remote", "on Cloudflare, with the login of wrangler"],
+  ["--env production", "on Cloudflare in this environment of wrangler.toml, with the login of wrangler"],
+  ["--remote", "on Cloudflare at the top level of wrangler.toml"],
   ["--help", "shows this"],
 ])}
 
@@ -24,10 +25,7 @@ Isolates use it within 90 seconds (locally within 30).`;
  */
 export async function run(args, context) {
   const { command } = context;
-  const { values } = readArguments(args, {
-    command,
-    options: { remote: { type: "boolean" }, local: { type: "boolean" } },
-  });
+  const { values } = readArguments(args, { command, options: STORE_OPTIONS });
   if (values.help) return console.log(help(command));
   const progress = createProgress({ out: process.stderr });
   return withPushedPolicies(context, values, async (store) => {

@@ -2,10 +2,11 @@
 
 import { readArguments, usage } from "../lib/arguments.js";
 import { makeAssertionKeys } from "../lib/assertion-keys.js";
+import { ENVIRONMENT_OPTION, environmentOf } from "../lib/environments.js";
 import { runCommand } from "../lib/commands.js";
 import { parseJson } from "../lib/files.js";
 import { secretsOf } from "../lib/policy-document.js";
-import { readCheckedPolicy, readLocalVars } from "../lib/project-policy.js";
+import { readCheckedPolicy, readLocalVars, readWranglerFile } from "../lib/project-policy.js";
 import { ensureLocalSecrets } from "./dev.js";
 
 /**
@@ -20,7 +21,7 @@ export const help = (command) => `${usage(command, [
   ["", "lists the secrets that the policy needs, and whether .dev.vars has them"],
   ["--create", "generates the missing keys of assertions into .dev.vars"],
   ["--remote", "the same for the deployed Worker, with the login of wrangler"],
-  ["--remote --env staging", "for an environment of wrangler.toml"],
+  ["--env staging", "the same for an environment of wrangler.toml"],
   ["--help", "shows this"],
 ])}
 
@@ -32,7 +33,7 @@ The exit code is 1 if a secret is missing.`;
 const OPTIONS = {
   create: { type: "boolean" },
   remote: { type: "boolean" },
-  env: { type: "string" },
+  ...ENVIRONMENT_OPTION,
 };
 
 /**
@@ -44,6 +45,8 @@ export async function run(args, context) {
   const { values } = readArguments(args, { command, options: OPTIONS });
   if (values.help) return console.log(help(command));
   const wrangler = findWrangler();
+  const isRemote = values.remote || values.env !== undefined;
+  if (values.env !== undefined) environmentOf(await readWranglerFile(wrangler.folder), values.env);
   const policy = await readCheckedPolicy(context);
   const needed = secretsOf(policy);
   const environment = values.env === undefined ? [] : ["--env", values.env];
@@ -54,17 +57,18 @@ export async function run(args, context) {
   const secret = (rest, input) =>
     runCommand(wrangler.node, [wrangler.script, "secret", ...rest, ...environment], {
       ...{ cwd: wrangler.folder, processes, input },
-      env: { ...wrangler.env, CI: "true" },
+      // The list is a line of its log.
+      env: { ...wrangler.env, CI: "true", WRANGLER_LOG: "log" },
       failure: "The Worker's secrets cannot be reached",
     });
-  if (values.create && !values.remote) ensureLocalSecrets(wrangler.folder, policy);
-  const listed = values.remote
+  if (values.create && !isRemote) ensureLocalSecrets(wrangler.folder, policy);
+  const listed = isRemote
     ? (parseJson(await secret(["list", "--format", "json"])) ?? []).map((/** @type {any} */ { name }) => name)
     : Object.keys(readLocalVars(wrangler.folder));
   let missing = 0;
   for (const { name, algorithm } of needed) {
     let state = listed.includes(name) ? "present" : "missing";
-    if (state === "missing" && values.create && values.remote && algorithm !== undefined) {
+    if (state === "missing" && values.create && isRemote && algorithm !== undefined) {
       await secret(["put", name], makeAssertionKeys(algorithm));
       state = "created";
     }

@@ -5,9 +5,13 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
+import { usageError } from "./arguments.js";
 import { runCommand } from "./commands.js";
+import { ENVIRONMENT_OPTION, storeOf } from "./environments.js";
+import { readWranglerFile } from "./project-policy.js";
 
 /**
+ * @import { Option } from "./arguments.js"
  * @import { Context } from "./project.js"
  * @typedef {object} Store
  * @property {(key: string) => Promise<string | undefined>} get
@@ -16,15 +20,24 @@ import { runCommand } from "./commands.js";
  */
 
 /**
+ * Options for which store a command works on: the local one without any.
+ * @type {Record<string, Option>}
+ */
+export const STORE_OPTIONS = { remote: { type: "boolean" }, local: { type: "boolean" }, ...ENVIRONMENT_OPTION };
+
+/**
  * Runs `work` with access to the pushed policies, locally or on Cloudflare.
  * @template T
  * @param {Pick<Context, "processes" | "findWrangler">} context
- * @param {{ remote?: boolean }} options
+ * @param {{ remote?: boolean, local?: boolean, env?: string }} options of STORE_OPTIONS
  * @param {(store: Store) => Promise<T>} work
  */
-export async function withPushedPolicies({ processes, findWrangler }, { remote: isRemote }, work) {
+export async function withPushedPolicies({ processes, findWrangler }, { remote, local, env }, work) {
+  if (local && (remote || env !== undefined)) throw usageError("--local is the local gateway, without --env.");
   const wrangler = findWrangler();
-  const where = isRemote ? ["--remote"] : ["--local", ...wrangler.local];
+  if (env !== undefined) storeOf(await readWranglerFile(wrangler.folder), env);
+  const isRemote = remote || env !== undefined;
+  const where = isRemote ? ["--remote", `--env=${env ?? ""}`] : ["--local", ...wrangler.local];
   /** @param {...string} rest */
   const kv = (...rest) =>
     runCommand(wrangler.node, [wrangler.script, "kv", "key", ...rest, "--binding", "KEYS", ...where], {
