@@ -81,6 +81,10 @@ impl Runtime for World {
 
     async fn sleep(&self, _: u64) {}
 
+    fn worker_version(&self) -> Option<String> {
+        None
+    }
+
     fn random(&self) -> [u8; 48] {
         [0x5a; 48]
     }

@@ -29,6 +29,12 @@ impl Env {
         self.get(name).as_string()
     }
 
+    /// Returns the id in the version metadata of a deployment; `None` elsewhere.
+    pub(super) fn version_id(&self) -> Option<String> {
+        let id = Reflect::get(&self.get("CF_VERSION_METADATA"), &JsValue::from_str("id")).ok()?;
+        id.as_string().filter(|id| !id.is_empty())
+    }
+
     /// Returns the binding of this name if it takes requests. The log names one that does not.
     pub(super) fn fetcher(&self, name: &str) -> Option<JsValue> {
         let fetcher = self.binding(name)?;

@@ -17,6 +17,7 @@ use wasm_bindgen::prelude::*;
 
 use crate::pipeline::{
     Answer, AnswerPlan, BackgroundTask, Denial, Gateway, Handled, Head, Misconfiguration, Outcome, handle_refused,
+    ports::Runtime,
     wire::{self, DrainPlan},
 };
 use console::log_line;
@@ -38,8 +39,8 @@ pub fn fetch(request: web_sys::Request, env: js::Env, context: js::Context) -> R
 /// Refuses a request without a gateway.
 fn refuse(request: &web_sys::Request, env: js::Env, denial: Denial) -> Result<JsValue, JsValue> {
     let head = wire::parse_head(&js::read_head(request));
-    let handled = handle_refused(&head, denial, &WorkerPorts::without_request(env));
-    answer(handled, &head, Some(request))
+    let ports = WorkerPorts::without_request(env);
+    answer(handle_refused(&head, denial, &ports), &head, Some(request), &ports)
 }
 
 async fn handle(
@@ -55,7 +56,7 @@ async fn handle(
     let head = wire::parse_head(&js::read_head(&request));
     let ports = WorkerPorts::new(env, Some((request, context.clone())), poller);
     let handled = gateway.handle(&head, &ports).await;
-    let answer = answer(handled, &head, ports.request());
+    let answer = answer(handled, &head, ports.request(), &ports);
     for task in ports.take_tasks() {
         run_behind(&context, &gateway, &ports, task);
     }
@@ -67,8 +68,10 @@ fn answer(
     Handled { outcome, request_id, record }: Handled<web_sys::Response>,
     head: &Head,
     request: Option<&web_sys::Request>,
+    ports: &impl Runtime,
 ) -> Result<JsValue, JsValue> {
     if let Some(mut record) = record {
+        record.worker_version = ports.worker_version();
         record.timestamp = js_sys::Date::new_0().to_iso_string().into();
         log_line(&record.to_json());
         record.audit_event().iter().for_each(|event| log_line(event));

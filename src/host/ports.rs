@@ -190,6 +190,10 @@ pub(super) fn number(value: impl TryInto<u32>) -> u32 {
 }
 
 impl Runtime for WorkerPorts {
+    fn worker_version(&self) -> Option<String> {
+        self.event.env.version_id()
+    }
+
     fn defer(&self, task: BackgroundTask) {
         self.event.tasks.borrow_mut().push(task);
     }

@@ -104,6 +104,7 @@ impl<'a> Exchange<'a> {
                 _ => "info",
             },
             service: "gateway",
+            worker_version: None,
             request_id: self.ids.request_id.clone(),
             trace_id: self.ids.trace_id.clone(),
             span_id: self.ids.span_id.clone(),

@@ -22,6 +22,9 @@ pub struct LogRecord {
     pub level: &'static str,
     /// Always `gateway`.
     pub service: &'static str,
+    /// Id of the deployed version that answered; the host sets it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub worker_version: Option<String>,
     /// `X-Request-Id` of the answer.
     pub request_id: String,
     /// W3C trace id.

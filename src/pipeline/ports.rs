@@ -25,6 +25,9 @@ pub trait Runtime {
 
     /// Schedules a task that [`super::Gateway::run`] carries out once the client has its answer.
     fn defer(&self, task: BackgroundTask);
+
+    /// Returns the id of the deployed version that runs; `None` if the platform names none.
+    fn worker_version(&self) -> Option<String>;
 }
 
 /// Where the client is.

@@ -51,6 +51,7 @@ impl Gateway {
             let documents = |parts: Vec<Part>| Value::Array(parts.into_iter().map(|(_, document)| document).collect());
             object([
                 ("status", worst.into()),
+                ("worker_version", ports.worker_version().into()),
                 ("policy_version", self.version.as_str().into()),
                 ("policy_origin", self.origin.get().name().into()),
                 ("policy_fault", fault.as_deref().into()),

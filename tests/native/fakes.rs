@@ -375,6 +375,10 @@ impl FakePorts {
 }
 
 impl Runtime for FakePorts {
+    fn worker_version(&self) -> Option<String> {
+        Some("the-version".to_owned())
+    }
+
     fn defer(&self, task: BackgroundTask) {
         self.tasks.borrow_mut().push(task);
     }
