@@ -19,7 +19,7 @@ use portcullis_policy::{METHODS, Policy, sorted};
 const BUCKETS_MS: [u64; 11] = [5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000];
 
 /// Families in the order of the page: name, kind, meaning.
-const FAMILIES: [(&str, &str, &str); 12] = [
+const FAMILIES: [(&str, &str, &str); 13] = [
     ("gateway_requests_total", "counter", "Requests, by the pattern of their route."),
     ("gateway_request_duration_seconds", "histogram", "Time from a request's arrival to its answer's headers."),
     ("gateway_denials_total", "counter", "Requests that the gateway refused, by the code of the answer."),
@@ -29,6 +29,11 @@ const FAMILIES: [(&str, &str, &str); 12] = [
     ("gateway_key_refresh_total", "counter", "Times that an issuer was asked for its keys, by result."),
     ("gateway_security_events_total", "counter", "Logout tokens and security events of issuers, by result."),
     ("gateway_authorizer_total", "counter", "Decisions that an authorizer was asked for, by result."),
+    (
+        "gateway_introspection_total",
+        "counter",
+        "Tokens that an issuer's introspection endpoint was asked about, by result.",
+    ),
     ("gateway_breaker_state", "gauge", "An upstream's worst breaker in this isolate: 0 closed, 1 half open, 2 open."),
     ("gateway_keys_age_seconds", "gauge", "Age of an issuer's keys in this isolate."),
     ("gateway_revocation_age_seconds", "gauge", "Age of the copy of the revocation log in this isolate."),
