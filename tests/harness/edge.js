@@ -55,6 +55,7 @@ import { until } from "./wait.js";
  *   tests/edge/policies/NAME.toml instead of gateway.toml, or a policy that the test writes, for example with
  *   a port, and the files that it names. Its upstreams must have the names given here; others need their URLs
  *   in `vars`
+ * @property {string} [build] folder of another build of the Worker
  * @property {boolean | "stranger"} [twin] starts another isolate; "stranger" gives it a revocation log of
  *   its own
  * @property {boolean} [faultyLog] puts faulty-log.js in front of the revocation log
@@ -114,7 +115,7 @@ export async function startGateway(scope, options = {}) {
  */
 export async function startEdge(
   scope,
-  { auth, users, vars = {}, policy, twin, faultyLog, limits = {}, outside, services, kvFolder } = {},
+  { auth, users, vars = {}, policy, twin, faultyLog, limits = {}, outside, services, kvFolder, build } = {},
 ) {
   process.env.WRANGLER_LOG = "none";
   const { Miniflare, Response, convertV4MiniflareOptions } = require("miniflare");
@@ -123,7 +124,7 @@ export async function startEdge(
     unstable_readConfig: readConfig,
   } = require("wrangler");
 
-  const folder = typeof policy === "object" ? await buildText(scope, policy) : await buildFor(policy);
+  const folder = build ?? (typeof policy === "object" ? await buildText(scope, policy) : await buildFor(policy));
   const persist = kvFolder ?? temporaryFolder(scope, "kv");
   const config = readConfig({ config: join(ROOT, "wrangler.toml") });
   const { workerOptions } = readWorkerOptions(config);
