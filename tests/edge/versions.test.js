@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
 
 import { startGateway } from "../harness/edge.js";
+import { onlyOnPlatform } from "../harness/edge-served.js";
 import { remember } from "../harness/run.js";
 import { fileScope } from "../harness/scope.js";
 
@@ -12,7 +13,7 @@ const scope = fileScope();
 const TOKEN = remember("a-token-for-operators-of-versions");
 const STRANGER = { "cf-connecting-ip": "192.0.2.7" };
 
-describe("the id of the deployed version", () => {
+describe("the id of the deployed version", { skip: onlyOnPlatform("no deployed versions") }, () => {
   let edge;
 
   before(async () => {

@@ -118,6 +118,7 @@ export function workersOf(options, { folder, bindings, limits, twin, faultyLog, 
     const log = twin === "stranger" ? undefined : faultyLog ? "faulty-log" : "gateway";
     workers.push({
       ...gateway,
+      ...(twin.build && { modules: observedModulesOf(twin.build), modulesRoot: twin.build }),
       name: "twin",
       durableObjects: { METRICS: { ...METRICS, scriptName: "gateway" }, REVOCATIONS: logOf(log) },
     });

@@ -56,8 +56,8 @@ import { until } from "./wait.js";
  *   a port, and the files that it names. Its upstreams must have the names given here; others need their URLs
  *   in `vars`
  * @property {string} [build] folder of another build of the Worker
- * @property {boolean | "stranger"} [twin] starts another isolate; "stranger" gives it a revocation log of
- *   its own
+ * @property {boolean | "stranger" | { build: string }} [twin] starts another isolate; "stranger" gives it a revocation
+ *   log of its own, a folder makes it another build
  * @property {boolean} [faultyLog] puts faulty-log.js in front of the revocation log
  * @property {Record<string, { limit: number, period: number }>} [limits] by name, such as LIMIT_LOGIN; by
  *   default limits are too high to be reached
@@ -238,10 +238,18 @@ export async function startEdge(
       if (line !== undefined) edge.lines.push(line);
     };
     if (isServed) {
-      const missing = Object.entries({ faultyLog, outside, services }).find(([, value]) => value);
+      const otherBuild = typeof twin === "object";
+      const missing = Object.entries({ faultyLog, outside, services, otherBuild }).find(([, value]) => value);
       if (missing !== undefined)
         throw new Error(`the served edge has no ${missing[0]}; skip the test with onlyOnPlatform`);
-      runtime = await startServed(scope, { folder, persist, bindings: set, limits, twin, onLine });
+      runtime = await startServed(scope, {
+        folder,
+        persist,
+        bindings: set,
+        limits,
+        twin: otherBuild ? true : twin,
+        onLine,
+      });
       url = runtime.url;
       return;
     }

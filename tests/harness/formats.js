@@ -3,6 +3,7 @@
 //
 //   await observe(scope, { build })         runs a build and returns the forms of all that it writes
 //   await assertReads(scope, { writer, reader })   the reader uses what the writer has left
+//   await assertShare(scope, { build, twin })      two builds use the Durable Objects of the first one at once
 //
 // `build`, `writer` and `reader` are folders of builds; undefined is this version's.
 
@@ -14,9 +15,11 @@ import { startEdge } from "./edge.js";
 import { createIssuer } from "./issuer.js";
 import { remember, temporaryFolder } from "./run.js";
 import { startUpstream } from "./upstream.js";
+import { until } from "./wait.js";
 
 const TOKEN = remember("a-token-for-operators-of-formats");
 const ME = "/api/v1/auth/me";
+const LOGOUT = "/api/v1/auth/logout";
 const PUSH = "/_gateway/revocations";
 
 // Ids in the revocation log, where they are digests.
@@ -142,5 +145,26 @@ export async function assertReads(scope, { writer, reader, policy }) {
   const { body } = await edge.get("/metrics", { token: TOKEN });
   const counted = /^gateway_requests_total\{route="\/api\/v1\/auth\/me",method="GET",status="200"\} (\d+)$/m.exec(body);
   assert.equal(counted?.[1], "2", "the sums go on");
+  await edge.stop();
+}
+
+/**
+ * @param {import("./scope.js").Scope} scope
+ * @param {{ build: string, twin: string }} options
+ */
+export async function assertShare(scope, { build, twin }) {
+  const auth = await startUpstream(scope);
+  const issuer = (await createIssuer()).publishOn(auth);
+  const edge = await startEdge(scope, { auth, users: auth, build, twin: { build: twin }, vars: VARS });
+  const [ofTwin, ofGateway] = [await issuer.accessToken(), await issuer.accessToken()];
+  for (const token of [ofTwin, ofGateway]) {
+    assert.equal((await edge.get(ME, { token })).status, 200);
+    assert.equal((await edge.twin({ path: ME, token })).status, 200);
+  }
+  assert.equal((await edge.twin({ method: "POST", path: LOGOUT, token: ofTwin })).status, 200);
+  assert.equal((await edge.post(LOGOUT, {}, { token: ofGateway })).status, 200);
+  // Each learns of the other's revocation from the log.
+  await until("the gateway refuses", async () => (await edge.get(ME, { token: ofTwin })).status === 401);
+  await until("the twin refuses", async () => (await edge.twin({ path: ME, token: ofGateway })).status === 401);
   await edge.stop();
 }

@@ -3,13 +3,13 @@
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { before, describe, test } from "node:test";
 
-import { NODE, ROOT } from "../../scripts/lib/paths.js";
+import { BUILD, NODE, ROOT } from "../../scripts/lib/paths.js";
 import { compilePolicy } from "../../scripts/lib/policy-tool.js";
-import { assertReads, observe } from "../harness/formats.js";
+import { assertReads, assertShare, observe } from "../harness/formats.js";
 import { temporaryFolder } from "../harness/run.js";
 import { fileScope, testScope } from "../harness/scope.js";
 
@@ -28,10 +28,16 @@ const hasCommit = process.env.PREVIOUS_BUILD !== undefined || git("cat-file", "-
 function buildPrevious() {
   if (process.env.PREVIOUS_BUILD !== undefined) return process.env.PREVIOUS_BUILD;
   const folder = join(temporaryFolder(scope, "previous"), "checkout");
-  const added = git("worktree", "add", "--detach", folder, commit);
-  assert.equal(added.status, 0, added.stderr);
-  scope.after(() => git("worktree", "remove", "--force", folder));
-  for (const name of ["node_modules", ".tools"]) symlinkSync(join(ROOT, name), join(folder, name));
+  for (const args of [
+    ["clone", "--quiet", "--shared", "--no-checkout", ROOT, folder],
+    ["-C", folder, "checkout", "--quiet", "--detach", commit],
+  ]) {
+    const { status, stderr } = git(...args);
+    assert.equal(status, 0, stderr);
+  }
+  // Its policy tool is its own.
+  mkdirSync(join(folder, ".tools"));
+  for (const name of ["node_modules", join(".tools", "bin")]) symlinkSync(join(ROOT, name), join(folder, name));
   const built = spawnSync(NODE, ["scripts/build-edge.js"], { cwd: folder, encoding: "utf8" });
   assert.equal(built.status, 0, built.stdout + built.stderr);
   return join(folder, "build");
@@ -58,5 +64,13 @@ describe("two neighbouring versions", { skip: hasCommit ? false : `the commit ${
 
   test("the previous one uses keys, revocations, policy and sums of this one", async (t) => {
     await assertReads(testScope(t), { reader: previous, policy });
+  });
+
+  test("both use the objects of this one at once", async (t) => {
+    await assertShare(testScope(t), { build: BUILD, twin: previous });
+  });
+
+  test("both use the objects of the previous one at once", async (t) => {
+    await assertShare(testScope(t), { build: previous, twin: BUILD });
   });
 });
