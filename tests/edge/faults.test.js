@@ -4,7 +4,6 @@
 import assert from "node:assert/strict";
 import { before, beforeEach, describe, test } from "node:test";
 
-import { isServed } from "../harness/edge-served.js";
 import { startEdge, startGateway } from "../harness/edge.js";
 import { fileScope, testScope } from "../harness/scope.js";
 import { reply } from "../harness/upstream.js";
@@ -204,8 +203,7 @@ describe("a service's faults", () => {
       await world.refreshedFrom(auth);
       assert.equal((await ask()).status, 200, JSON.stringify(nonsense).slice(0, 60));
       const [status] = (await world.get("/status")).json().issuers;
-      // Served, the cron trigger runs in another process, whose errors are its own.
-      if (!isServed) assert.match(status.last_error, /^jwks_/);
+      assert.match(status.last_error, /^jwks_/);
     }
     await world.restart();
     assert.equal((await ask()).status, 200, "nor in KV");

@@ -11,6 +11,7 @@ import * as oauth from "oauth4webapi";
 import { Provider } from "oidc-provider";
 
 import { probePort } from "../../cli/lib/ports.js";
+import { onlyOnPlatform } from "../harness/edge-served.js";
 import { startEdge } from "../harness/edge.js";
 import { remember } from "../harness/run.js";
 import { fileScope } from "../harness/scope.js";
@@ -261,7 +262,8 @@ describe("proofs of possession", () => {
     assert.deepEqual(await send("/once"), [200, 401, "proof_replayed"]);
   });
 
-  test("are replaced by client certificates where a token is bound to one", async () => {
+  const certificates = { skip: onlyOnPlatform("no client certificates") };
+  test("are replaced by client certificates where a token is bound to one", certificates, async () => {
     const certificate = createHash("sha256").update("certificate");
     const digest = certificate.digest();
     const claims = {

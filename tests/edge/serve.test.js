@@ -218,6 +218,25 @@ test("SIGHUP loads the policy, and keeps the one in use if it has mistakes", asy
   assert.deepEqual([await statusOf("/one"), await statusOf("/two")], [404, 200]);
 });
 
+test("the keys of issuers are fetched at the start, before a request needs them", async (t) => {
+  const within = testScope(t);
+  const users = await startUpstream(within);
+  const bindings = { UPSTREAM_USERS_URL: users.url };
+  const { auth, issuer, served } = await serve(within, { hasCron: true, bindings });
+  const isFetched = () => auth.requests.some(({ path }) => path === "/.well-known/jwks.json");
+  await until("the keys are fetched", isFetched);
+  const { keys } = await until("they are stored", async () => {
+    const list = await served.kv().list();
+    return list.keys.length > 0 && list;
+  });
+  assert.equal(keys.length, 1);
+  await auth.stop();
+  const claims = issuer.claims();
+  const token = await issuer.sign(claims);
+  const answer = await send(served.url, { path: `/api/v1/users/${claims.sub}`, headers: bearer(token) });
+  assert.equal(answer.status, 200, answer.body);
+});
+
 test("HTTPS is served with the given certificate", async (t) => {
   const within = testScope(t);
   const folder = temporaryFolder(within, "tls");

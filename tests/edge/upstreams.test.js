@@ -9,6 +9,7 @@ import { before, beforeEach, describe, test } from "node:test";
 import { WebSocket, WebSocketServer } from "ws";
 
 import { makeAssertionKey, readAssertion } from "../harness/assertion.js";
+import { onlyOnPlatform } from "../harness/edge-served.js";
 import { startEdge } from "../harness/edge.js";
 import { createIssuer } from "../harness/issuer.js";
 import { fileScope } from "../harness/scope.js";
@@ -289,7 +290,8 @@ describe("clients", () => {
     assert.deepEqual([...new Set(statuses)].sort(), ["408", "503"]);
   });
 
-  test("that are slow and of one network leave slots for the bodies of others", async () => {
+  const stated = { skip: onlyOnPlatform("clients that state their addresses") };
+  test("that are slow and of one network leave slots for the bodies of others", stated, async () => {
     const twenty = () => Promise.all(Array.from({ length: 20 }, () => open()));
     await until("all places are free", async () => (await twenty()).every(({ status }) => status === 200));
     users.answer("POST /open", readAll);

@@ -1,7 +1,7 @@
 // The edge as `portcullis serve` runs it: EDGE=serve runs tests/edge against it. What it lacks is skipped with a reason.
 
 import { spawn, spawnSync } from "node:child_process";
-import { cpSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { cpSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { request } from "node:http";
 import { createRequire } from "node:module";
 import { join } from "node:path";
@@ -26,6 +26,9 @@ const CLI = join(ROOT, "cli", "bin", "portcullis.js");
 
 // The loopback address of the trusted proxy; tests connect from another one.
 const PROXY = "127.0.0.9";
+
+// Path at which the observed entry runs the cron trigger.
+const SCHEDULED = "/scheduled-by-a-test";
 
 // What the command must not get from the environment of the tests.
 const { UPSTREAM_AUTH_URL: _, ...ENV } = process.env;
@@ -74,17 +77,40 @@ export function byProxy(sent) {
  * Starts `portcullis serve`.
  * @param {import("./scope.js").Scope} scope
  * @param {{ folder: string, persist: string, bindings: Record<string, string>, limits: Record<string, { limit: number, period: number }>, twin?: boolean | "stranger", processes?: number, listen?: string, drain?: number,
- *   tls?: { cert: string, key: string }, policy?: string,
+ *   tls?: { cert: string, key: string }, policy?: string, hasCron?: boolean,
  *   onLine: (line: string) => void }} options
  */
 export async function startServed(
   scope,
-  { folder, persist, bindings, limits, twin, processes = 1, listen = "127.0.0.1:0", drain = 5, tls, policy, onLine },
+  {
+    folder,
+    persist,
+    bindings,
+    limits,
+    twin,
+    processes = 1,
+    listen = "127.0.0.1:0",
+    drain = 5,
+    tls,
+    policy,
+    hasCron = false,
+    onLine,
+  },
 ) {
   const worker = join(temporaryFolder(scope, "worker"), "build");
   cpSync(folder, worker, { recursive: true });
   renameSync(join(worker, "entry.js"), join(worker, "observed-entry.js"));
-  writeFileSync(join(worker, "entry.js"), OBSERVED_LOG.replaceAll("./entry.js", "./observed-entry.js"));
+  // As in Miniflare, the cron trigger runs when a test says so, and in the isolate that has the requests.
+  const observed = OBSERVED_LOG.replaceAll("./entry.js", "./observed-entry.js");
+  const entry = hasCron
+    ? observed
+    : observed.replace("...gateway,", "scheduled() {},").replace(
+        "fetch(request, env, context) {",
+        `$&
+    if (request.url.endsWith("${SCHEDULED}"))
+      return gateway.scheduled(undefined, env).then(() => new Response());`,
+      );
+  writeFileSync(join(worker, "entry.js"), entry);
   const project = join(worker, "wrangler.toml");
   /** @type {any} */
   const config = parse(readFileSync(join(ROOT, "wrangler.toml"), "utf8"));
@@ -152,7 +178,10 @@ export async function startServed(
     if (!isReady) throw new Error(`portcullis serve ended:\n${output}`);
     if (!twin) return;
     const { default: workerd } = require("workerd");
-    const sockets = ["public", "private"].map((name) => `--socket-addr=${name}=unix:twin-${name}.sock`);
+    const sockets = ["public", "private"].map((name) => {
+      rmSync(join(run, `twin-${name}.sock`), { force: true });
+      return `--socket-addr=${name}=unix:twin-${name}.sock`;
+    });
     other = spawn(workerd, ["serve", "--import-path=/", join(run, "1", "edge.capnp"), ...sockets], {
       cwd: run,
       env: { ...env, DEVELOPMENT: String(DEVELOPMENT === "true") },
@@ -217,7 +246,7 @@ export async function startServed(
         list: async () => (await ask(socket, { path: "/" })).json(),
       };
     },
-    scheduled: () => ask(join(run, "control.sock"), { method: "POST", path: "/scheduled" }),
+    scheduled: () => ask(join(run, "edge-1-0.sock"), { path: SCHEDULED }),
     async dispose() {
       await end(other);
       await end(child);

@@ -11,6 +11,8 @@ export { Metrics, Revocations } from "./entry.js";
 // As often as the cron trigger of wrangler.toml.
 const CRON_MS = 5 * 60_000;
 
+const CRON = "*/5 * * * *";
+
 // Milliseconds between two removals of expired values.
 const SWEEP_MS = 60 * 60_000;
 
@@ -96,7 +98,7 @@ export class Cron {
 
   async alarm() {
     await this.state.storage.setAlarm(Date.now() + CRON_MS);
-    await gateway.scheduled(/** @type {any} */ (undefined), this.env, /** @type {any} */ (undefined));
+    await gateway.scheduled({ cron: CRON, scheduledTime: Date.now() }, this.env, undefined);
   }
 }
 
@@ -135,15 +137,10 @@ export class Limits extends WorkerEntrypoint {
   }
 }
 
-/** For the supervisor: GET /ready once the objects' files are open; POST /scheduled runs the cron trigger. */
+/** For the supervisor, which asks once the objects' files are open. */
 export default class Control extends WorkerEntrypoint {
-  /** @param {Request} request */
-  async fetch(request) {
-    const { pathname } = new URL(request.url);
-    const { CRON } = /** @type {any} */ (this.env);
-    if (pathname === "/ready") return CRON.get(CRON.idFromName("cron")).fetch("https://object/");
-    if (pathname !== "/scheduled" || request.method !== "POST") return empty(404);
-    await gateway.scheduled(/** @type {any} */ (undefined), this.env, /** @type {any} */ (undefined));
-    return empty(204);
+  fetch() {
+    const { CRON: objects } = /** @type {any} */ (this.env);
+    return objects.get(objects.idFromName("cron")).fetch("https://object/");
   }
 }
