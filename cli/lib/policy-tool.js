@@ -1,7 +1,7 @@
 // The policy commands (crates/cli), compiled to wasm: check policies with the code that the Worker runs.
 
 import { existsSync, readFileSync } from "node:fs";
-import { dirname, join, resolve } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 
 import { ScriptError, errorCode } from "./errors.js";
@@ -132,14 +132,17 @@ function readNamed(policy, { names, max_bytes }) {
 export class PolicyError extends ScriptError {}
 
 /**
- * Checks a policy and returns the document that the Worker reads, and the validators of requests. Throws a
- * PolicyError.
+ * Checks a policy and returns the document that the Worker reads, the validators of requests, and the lines of the
+ * routes' options. Throws a PolicyError.
  * @param {PolicyTool} run
  * @param {{ name: string, text: string }} policy
  */
 export async function compileForWorker(run, policy) {
   const { out, errors, validators } = await runWithDocuments(run, { command: "compile", policy });
-  if (errors.length === 0) return { document: out, validators };
+  if (errors.length === 0) {
+    const routes = JSON.parse(run({ command: "lines", policy }).out);
+    return { document: out, validators, lines: { file: basename(policy.name), routes } };
+  }
   throw new PolicyError("The policy cannot be built; the lines above name its mistakes.", { lines: errors });
 }
 

@@ -26,20 +26,23 @@ export function modulesOf(folder) {
 
 /**
  * Returns the policy as a module of the worker. The JSON is a string in it, because the worker
- * parses and validates it with its own code, as it does with a pushed policy.
+ * parses and validates it with its own code, as it does with a pushed policy. `lines` are those of its routes' options
+ * in the file, for the operators' page.
  * @param {string} document
+ * @param {unknown} lines
  */
-const policyModule = (document) =>
-  `// The checked policy, as JSON.\nexport const policy = () => ${JSON.stringify(document)};\n`;
+const policyModule = (document, lines) =>
+  `// The checked policy, as JSON.\nexport const policy = () => ${JSON.stringify(document)};\n` +
+  `export const lines = () => (${JSON.stringify(lines)});\n`;
 
 /**
  * Writes the modules of a policy into the folder of the Worker.
  * @param {string} folder
- * @param {{ document: string, validators: Map<string, Compiled> }} policy
+ * @param {{ document: string, validators: Map<string, Compiled>, lines: unknown }} policy
  */
-export function writePolicy(folder, { document, validators }) {
+export function writePolicy(folder, { document, validators, lines }) {
   writeModule(join(folder, "validators.js"), validatorsModule(validators));
-  writeModule(join(folder, "policy.js"), policyModule(document));
+  writeModule(join(folder, "policy.js"), policyModule(document, lines));
 }
 
 /**
@@ -66,7 +69,7 @@ export function copyWorker(from, folder) {
  * @param {string} file
  * @param {string | Buffer} content
  */
-function writeModule(file, content) {
+export function writeModule(file, content) {
   const wanted = Buffer.from(content);
   if (existsSync(file) && readFileSync(file).equals(wanted)) return;
   const aside = `${file}.${process.pid}`;

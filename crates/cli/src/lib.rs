@@ -14,7 +14,7 @@ mod table;
 
 use std::collections::BTreeMap;
 
-use portcullis_policy::is_inside_folder;
+use portcullis_policy::{Spot, is_inside_folder, positions_of};
 use portcullis_token::keys::limits::JWKS_BYTES;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -36,6 +36,8 @@ struct Request {
 enum Command {
     /// Validates the policy and returns the JSON that the Worker reads.
     Compile,
+    /// Returns the lines of the routes' options, as JSON.
+    Lines,
     /// Validates the policy and prints the effective route table.
     Table,
     /// Prints who may call a path and, if a caller is described, whether this caller may.
@@ -184,6 +186,7 @@ fn execute(Request { command, policy: file }: &Request) -> Result<Output, Vec<St
             }
             Ok(Output::success(document.to_string()))
         }
+        Command::Lines => Ok(Output::success(lines_of(&file.text).to_string())),
         Command::Table => {
             let drift = compare();
             let mut lines = vec![table::render(decider)];
@@ -204,6 +207,24 @@ fn execute(Request { command, policy: file }: &Request) -> Result<Output, Vec<St
         }
         Command::Explain(subject) => Ok(explain::run(decider, subject)),
     }
+}
+
+/// Returns the line of each option of the routes as it is written, by the order of the routes.
+fn lines_of(text: &str) -> Value {
+    let document: Value = toml::from_str(text).unwrap_or_default();
+    let routes = Vec::from_iter(document.get("routes").and_then(Value::as_array).into_iter().flatten());
+    let options_of = |route: &&Value| route.as_object().map(|route| Vec::from_iter(route.keys().cloned()));
+    let options = Vec::from_iter(routes.iter().map(|route| options_of(route).unwrap_or_default()));
+    let spots = options.iter().enumerate();
+    let spots = Vec::from_iter(
+        spots.flat_map(|(index, of_route)| of_route.iter().map(move |option| Spot::Route(index, option))),
+    );
+    let mut positions = positions_of(text, &spots).into_iter();
+    let lines = options.into_iter().map(|of_route| {
+        let placed = of_route.into_iter().zip(&mut positions).map(|(option, (line, _))| (option, line.into()));
+        Value::Object(placed.collect())
+    });
+    lines.collect()
 }
 
 /// Returns the files of keys and of pages that a policy may name.

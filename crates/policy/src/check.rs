@@ -118,7 +118,15 @@ pub fn positions_of(text: &str, spots: &[Spot<'_>]) -> Vec<(usize, usize)> {
         Spot::Route(index, option) => Path(vec![key("routes"), Step::Index(index), key(option)]),
         Spot::Upstream(name, option) => Path(vec![key("upstreams"), key(name), key(option)]),
     });
-    paths.map(|path| position_of(text, span_of(&document, &path).start)).collect()
+    // Once for all places: a policy may have thousands of lines and options.
+    let starts =
+        Vec::from_iter(std::iter::once(0).chain(text.match_indices('\n').map(|(end, _)| end.saturating_add(1))));
+    let position = |offset: usize| {
+        let line = starts.partition_point(|start| *start <= offset);
+        let start = starts.get(line.saturating_sub(1)).copied().unwrap_or_default();
+        (line, text.get(start..offset).unwrap_or_default().chars().count().saturating_add(1))
+    };
+    paths.map(|path| position(span_of(&document, &path).start)).collect()
 }
 
 /// Returns the line and the column, in characters, of a byte offset in a text. Both count from 1.
