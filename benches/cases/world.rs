@@ -8,8 +8,8 @@ use portcullis::pipeline::{
     BackgroundTask,
     ports::{
         AssertionSigner, Backchannels, ClientTls, Document, Forwarded, Geolocation, KeyOwner, KeySource, LogPart,
-        LogText, MetricsStore, Ports, ProofLog, Question, RateLimitCounter, RequestValidator, RevocationLog, Runtime,
-        SignatureVerifier, SpanCollector, UpstreamClient,
+        LogText, MetricsStore, OperatorsPage, PagePart, Ports, ProofLog, Question, RateLimitCounter, RequestValidator,
+        RevocationLog, Runtime, SignatureVerifier, SpanCollector, UpstreamClient,
     },
     wire::{AnswerFacts, Fault, Forward},
 };
@@ -167,6 +167,12 @@ impl MetricsStore for World {
 
     async fn read_metrics(&self) -> Result<String, Fault> {
         Ok("{}".to_owned())
+    }
+}
+
+impl OperatorsPage for World {
+    async fn operate(&self, _: &str, _: &str) -> Result<PagePart, Fault> {
+        Err(Fault::NotBound)
     }
 }
 

@@ -5,17 +5,18 @@
 import { createHash } from "node:crypto";
 import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { homedir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 
 import { LOCKED, runCargo, runCommand } from "./cargo.js";
 import { hasWasmBindgen } from "./install.js";
 import { withLock } from "./lock.js";
 import { BUILD, ROOT, TARGET, WASM, WASM_BINDGEN, wasmBindgenVersion } from "./paths.js";
+import { pageModule } from "./page-build.js";
 import { compileForWorker } from "./policy-tool.js";
 import { checkPrerequisites, missingCompilers, hasWasmTarget } from "./prerequisites.js";
 import { ScriptError } from "../../cli/lib/errors.js";
 import { readIfThere } from "../../cli/lib/files.js";
-import { writePolicy } from "../../cli/lib/worker.js";
+import { writeModule, writePolicy } from "../../cli/lib/worker.js";
 import { compile, isBuilt, isCurrent, worker } from "./programs.js";
 
 /**
@@ -41,7 +42,10 @@ const BARE_FLAGS = ["--remove-name-section", "--remove-producers-section"];
 
 export const DEPLOYED = "worker";
 
-const FILES = ["index_bg.wasm", "index.js", "entry.js"];
+// Copied next to the glue, because they are imported by name.
+const COPIED = ["entry.js", "operators.js"];
+
+const FILES = ["index_bg.wasm", "index.js", ...COPIED];
 
 // Held during the whole build: two builds would write the same files.
 const LOCK = join(TARGET, "edge-build.locks");
@@ -61,11 +65,13 @@ export async function buildEdge({
   // A build installs nothing: `npm run setup` does.
   if (!hasWasmBindgen())
     throw new ScriptError(`wasm-bindgen ${wasmBindgenVersion()} is not in .tools; run: npm run setup`);
-  const { document, validators } = await compileForWorker(policy, { processes });
+  const compiled = await compileForWorker(policy, { processes });
   await withLock(LOCK, async () => {
     await compileWasm({ profile, onProgress, processes });
     await makeGlue({ profile, out, processes });
-    writePolicy(out, { document, validators });
+    writePolicy(out, compiled);
+    const page = pageModule(readIfThere(join(out, "page.js")));
+    if (page !== undefined) writeModule(join(out, "page.js"), page);
   });
 }
 
@@ -125,8 +131,9 @@ function cargoArguments(profile) {
 async function makeGlue({ profile = "local", out = BUILD, processes } = {}) {
   const { file: wasm } = worker(profile);
   const flags = [...BINDGEN_FLAGS, ...(profile === DEPLOYED && process.env.KEEP_NAMES !== "true" ? BARE_FLAGS : [])];
-  const entry = join(ROOT, "src", "host", "entry.js");
-  const stamp = fingerprint([readFileSync(wasm), readFileSync(entry), wasmBindgenVersion(), flags.join(" ")]);
+  const copied = COPIED.map((name) => join(ROOT, "src", "host", name));
+  const sources = [wasm, ...copied].map((file) => readFileSync(file));
+  const stamp = fingerprint([...sources, wasmBindgenVersion(), flags.join(" ")]);
   const stampFile = join(out, "stamp");
   if (FILES.every((name) => existsSync(join(out, name))) && readIfThere(stampFile) === stamp) return;
 
@@ -141,7 +148,7 @@ async function makeGlue({ profile = "local", out = BUILD, processes } = {}) {
       failure: "wasm-bindgen failed",
     });
     fixImport(join(aside, "index.js"));
-    copyFileSync(entry, join(aside, "entry.js"));
+    for (const file of copied) copyFileSync(file, join(aside, basename(file)));
     rmSync(stampFile, { force: true });
     // JavaScript files of the Rust crates, if there are any.
     rmSync(join(out, "snippets"), { recursive: true, force: true });

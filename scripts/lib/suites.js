@@ -125,6 +125,7 @@ export const SUITES = [
       checkTypes("cli"),
       checkTypes(join("cli", "serve", "workers")),
       checkTypes(join("packages", "assertion-node")),
+      checkTypes("page"),
       checkTypes("scripts"),
       checkTypes("bench"),
       checkTypes("tests"),

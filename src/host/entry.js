@@ -2,6 +2,7 @@
 // starts the module again with the next event.
 
 import * as gateway from "./index.js";
+import { isAboutRefusals, keepRefusals } from "./operators.js";
 
 export default {
   /**
@@ -41,7 +42,7 @@ export class Revocations {
   }
 }
 
-/** The Durable Object that sums the metrics of all isolates. */
+/** The Durable Object that sums the metrics of all isolates, and keeps their recent refusals. */
 export class Metrics {
   /** @param {DurableObjectState} state */
   constructor(state) {
@@ -50,6 +51,7 @@ export class Metrics {
 
   /** @param {Request} request */
   fetch(request) {
+    if (isAboutRefusals(request)) return keepRefusals(request, this.state.storage.sql);
     return gateway.metrics(request, this.state);
   }
 }

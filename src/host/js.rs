@@ -150,6 +150,27 @@ extern "C" {
     pub(super) fn built_in_policy() -> String;
 }
 
+/// The operators' page, which the build step copies next to it.
+#[cfg(not(test))]
+#[wasm_bindgen(raw_module = "./operators.js")]
+extern "C" {
+    /// Keeps the log line of a refusal until it is taken.
+    #[wasm_bindgen(js_name = noteRefusal)]
+    pub(super) fn note_refusal(line: &str);
+
+    /// Returns the noted refusals as JSON, if there are any, and forgets them.
+    #[wasm_bindgen(js_name = takeRefusals)]
+    pub(super) fn take_refusals() -> Option<String>;
+
+    pub(super) fn operate(
+        request: &web_sys::Request,
+        env: &Env,
+        path: &str,
+        request_id: &str,
+        timeout_ms: u32,
+    ) -> Promise;
+}
+
 /// The validators that the build step writes next to it.
 #[cfg(not(test))]
 #[wasm_bindgen(raw_module = "./validators.js")]
@@ -169,6 +190,16 @@ mod built {
         String::new()
     }
 
+    pub(in crate::host) fn note_refusal(_: &str) {}
+
+    pub(in crate::host) fn take_refusals() -> Option<String> {
+        None
+    }
+
+    pub(in crate::host) fn operate(_: &web_sys::Request, _: &super::Env, _: &str, _: &str, _: u32) -> super::Promise {
+        super::Promise::resolve(&wasm_bindgen::JsValue::UNDEFINED)
+    }
+
     pub(in crate::host) fn validator_digest(_: &str) -> Option<String> {
         None
     }
@@ -178,7 +209,7 @@ mod built {
     }
 }
 #[cfg(test)]
-pub(super) use built::{built_in_policy, validator_digest, validator_of};
+pub(super) use built::{built_in_policy, note_refusal, operate, take_refusals, validator_digest, validator_of};
 
 #[wasm_bindgen(module = "/src/host/validate.js")]
 extern "C" {

@@ -73,7 +73,11 @@ fn answer(
     if let Some(mut record) = record {
         record.worker_version = ports.worker_version();
         record.timestamp = js_sys::Date::new_0().to_iso_string().into();
-        log_line(&record.to_json());
+        let line = record.to_json();
+        log_line(&line);
+        if record.code.is_some() {
+            js::note_refusal(&line);
+        }
         record.audit_event().iter().for_each(|event| log_line(event));
     }
     match outcome {

@@ -14,8 +14,8 @@ use crate::pipeline::{
     BackgroundTask, limits,
     ports::{
         AssertionSigner, Backchannels, ClientTls, Document, Forwarded, Geolocation, KeyOwner, KeySource, LogPart,
-        LogText, MetricsStore, Ports, ProofLog, Question, QuestionBody, RateLimitCounter, RequestValidator,
-        RevocationLog, Runtime, SignatureVerifier, SpanCollector, UpstreamClient,
+        LogText, MetricsStore, OperatorsPage, PagePart, Ports, ProofLog, Question, QuestionBody, RateLimitCounter,
+        RequestValidator, RevocationLog, Runtime, SignatureVerifier, SpanCollector, UpstreamClient,
     },
     wire::{self, AnswerFacts, DrainPlan, EarlyAnswerPlan, Fault, Forward},
 };
@@ -33,6 +33,9 @@ const REVOCATION_LOG: (&str, &str) = ("REVOCATIONS", "log");
 
 /// Durable Object namespace of the metrics, and the object's name.
 const METRICS: (&str, &str) = ("METRICS", "sums");
+
+/// Path of that object for recent refusals; operators.js answers it.
+const REFUSALS_PATH: &str = "/refusals";
 
 /// Variable that selects signature checks in pure Rust with the value `rust`.
 const BACKEND_VARIABLE: &str = "SIGNATURE_BACKEND";
@@ -377,6 +380,11 @@ fn exporter_headers(text: &str) -> Result<web_sys::Headers, JsValue> {
 
 impl MetricsStore for WorkerPorts {
     async fn add_metrics(&self, text: &str) -> bool {
+        if let Some(refusals) = js::take_refusals() {
+            // Those that do not arrive are in the log.
+            let request = (REFUSALS_PATH, Some(refusals.as_str()));
+            let _ = self.ask_object(METRICS, request, limits::SUMS_MS, 0).await;
+        }
         let request = (metrics_object::ADD_PATH, Some(text));
         self.ask_object(METRICS, request, limits::SUMS_MS, 0).await.is_ok()
     }
@@ -384,6 +392,21 @@ impl MetricsStore for WorkerPorts {
     async fn read_metrics(&self) -> Result<String, Fault> {
         let request = (metrics_object::READ_PATH, None);
         self.ask_object(METRICS, request, limits::SUMS_MS, limits::SUMS_BYTES).await
+    }
+}
+
+impl OperatorsPage for WorkerPorts {
+    async fn operate(&self, path: &str, request_id: &str) -> Result<PagePart, Fault> {
+        let (request, _) = self.event.asked.as_ref().ok_or(Fault::NotBound)?;
+        let asked = js::operate(request, &self.event.env, path, request_id, number(limits::SUMS_MS));
+        let (status, parts) = self.parts(asked, limits::SUMS_MS).await?;
+        let text = |index| parts.get(index).as_string();
+        Ok(PagePart {
+            status: u16::try_from(status).unwrap_or(503),
+            content_type: text(1).unwrap_or_default(),
+            body: text(2).unwrap_or_default(),
+            content_policy: text(3),
+        })
     }
 }
 

@@ -1,4 +1,4 @@
-//! The gateway's own endpoints: `/health`, `/ready`, `/status`, `/metrics`, the push of revocations, security events, the
+//! The gateway's own endpoints: `/health`, `/ready`, `/status`, `/metrics`, the operators' page, the push of revocations, security events, the
 //! public keys of assertions, and the metadata of resources. They come before any route and show no internal URL. Operators see names and details;
 //! others learn from `/status` and `/ready` only the state of the gateway.
 
@@ -55,6 +55,8 @@ impl Gateway {
             Endpoint::Ready => self.answer_ready(self.is_operator(exchange)?, request_id, ports).await,
             Endpoint::Status => Ok(self.answer_status(self.is_operator(exchange)?, request_id, ports)),
             Endpoint::Metrics => self.answer_metrics(exchange, ports).await,
+            Endpoint::Page => self.answer_page(None, path, request_id, ports).await,
+            Endpoint::Operation => self.answer_page(Some(exchange), path, request_id, ports).await,
             Endpoint::Push => self.answer_push(exchange, ports).await,
             Endpoint::AssertionKeys => self.answer_assertion_keys(request_id),
             Endpoint::Events(form, issuer) => self.answer_event((form, issuer), exchange, ports).await,
@@ -149,6 +151,24 @@ impl Gateway {
         }
         let page = metrics::page(&series);
         Ok(Answer::build(200, "text/plain; version=0.0.4; charset=utf-8", &exchange.ids.request_id, page))
+    }
+
+    /// The operators' page, or with an exchange what it asks for with the operators' token.
+    async fn answer_page<P: Ports>(
+        &self,
+        exchange: Option<&Exchange<'_>>,
+        path: &str,
+        request_id: &str,
+        ports: &P,
+    ) -> Result<Answer, Denial> {
+        let Some(expected) = &self.metrics_token else { return Err(Refusal::RouteUnknown.into()) };
+        if let Some(exchange) = exchange {
+            check_operator(exchange, expected)?;
+        }
+        let part = ports.operate(path, request_id).await.map_err(|_| Denial::MetricsUnavailable)?;
+        let mut answer = Answer::build(part.status, &part.content_type, request_id, part.body);
+        answer.headers.extend(part.content_policy.map(|text| ("content-security-policy", text)));
+        Ok(answer)
     }
 
     /// A push of an issuer, which revokes tokens of its own.

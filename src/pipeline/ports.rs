@@ -138,6 +138,25 @@ pub trait MetricsStore: Runtime {
     async fn read_metrics(&self) -> Result<String, Fault>;
 }
 
+/// The operators' page and what it shows, which the host keeps and reads.
+pub trait OperatorsPage: Runtime {
+    /// Answers a permitted request for the page, or to a path of its operations.
+    async fn operate(&self, path: &str, request_id: &str) -> Result<PagePart, Fault>;
+}
+
+/// An answer of the host for the operators' page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PagePart {
+    /// HTTP status.
+    pub status: u16,
+    /// Media type.
+    pub content_type: String,
+    /// The page, or a JSON document.
+    pub body: String,
+    /// Content security policy of the page.
+    pub content_policy: Option<String>,
+}
+
 /// The collector of spans.
 pub trait SpanCollector: Runtime {
     /// Sends spans with the headers of the exporter's setting. `dropped` counts the spans that
@@ -201,6 +220,7 @@ pub trait Ports:
     + RevocationLog
     + RateLimitCounter
     + MetricsStore
+    + OperatorsPage
     + SpanCollector
     + RequestValidator
     + UpstreamClient

@@ -12,8 +12,8 @@ use portcullis::pipeline::{
     Answer, BackgroundTask, Gateway, Handled, Head, LogRecord, Misconfiguration, Outcome,
     ports::{
         AssertionSigner, Backchannels, ClientTls, Document, Forwarded, Geolocation, KeyOwner, KeySource, LogPart,
-        LogText, MetricsStore, Ports, ProofLog, Question, QuestionBody, RateLimitCounter, RequestValidator,
-        RevocationLog, Runtime, SignatureVerifier, SpanCollector, UpstreamClient,
+        LogText, MetricsStore, OperatorsPage, PagePart, Ports, ProofLog, Question, QuestionBody, RateLimitCounter,
+        RequestValidator, RevocationLog, Runtime, SignatureVerifier, SpanCollector, UpstreamClient,
     },
     wire::{AnswerFacts, Fault, Forward, HeaderChanges},
 };
@@ -551,6 +551,13 @@ impl MetricsStore for FakePorts {
             return Err(Fault::Unreachable);
         }
         Ok(serde_json::to_string(&*self.metrics.borrow()).unwrap())
+    }
+}
+
+impl OperatorsPage for FakePorts {
+    async fn operate(&self, path: &str, _: &str) -> Result<PagePart, Fault> {
+        let content_policy = Some("default-src 'none'".to_owned());
+        Ok(PagePart { status: 200, content_type: "text/html".to_owned(), body: path.to_owned(), content_policy })
     }
 }
 

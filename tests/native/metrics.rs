@@ -50,6 +50,31 @@ fn the_metrics_page_requires_the_metrics_token() {
 }
 
 #[test]
+fn the_operators_page_needs_operators_and_its_data_the_metrics_token() {
+    let ports = FakePorts::new();
+    let page = ("GET", "/_gateway/");
+    let operations = [("GET", "/_gateway/refusals"), ("GET", "/_gateway/policy"), ("POST", "/_gateway/rollback")];
+    for (method, path) in operations.into_iter().chain([page]) {
+        let without = gateway(None).unwrap();
+        assert_eq!(verdict(&ports.send_token(&without, method, path, TOKEN)), (404, "route_unknown"), "{path}");
+        let gateway = gateway(Some(TOKEN)).unwrap();
+        let is_page = (method, path) == page;
+        let expected = |refusal| if is_page { (200, "ok") } else { refusal };
+        let stranger = ports.send(&gateway, method, path, &[]);
+        assert_eq!(verdict(&stranger), expected((401, "credentials_missing")), "{path}");
+        let guess = ports.send_token(&gateway, method, path, "another");
+        assert_eq!(verdict(&guess), expected((401, "metrics_token_wrong")), "{path}");
+        let operator = ports.send_token(&gateway, method, path, TOKEN);
+        assert_eq!(verdict(&operator), (200, "ok"), "{path}");
+        let (operator, other) = (answer(&operator), if method == "GET" { "POST" } else { "GET" });
+        assert_eq!(operator.body, path, "the host answers");
+        assert_eq!(header(operator, "content-security-policy"), Some("default-src 'none'"));
+        assert_eq!(header(operator, "cache-control"), Some("no-store"));
+        assert_eq!(verdict(&ports.send_token(&gateway, other, path, TOKEN)), (404, "route_unknown"), "{other} {path}");
+    }
+}
+
+#[test]
 fn each_request_of_each_isolate_is_counted_once() {
     let vectors = Vectors::load();
     let ports = FakePorts::new();

@@ -14,7 +14,7 @@ use crate::{
     access::{Circumstances, Principal, StepUp, permits},
     event_request::events_at,
     model::{Policy, Route},
-    reserved::{JWKS_PATH, PUSH_PATH},
+    reserved::{JWKS_PATH, PAGE_PATH, PAGE_READS, PUSH_PATH, ROLLBACK_PATH},
     table::{Match, Miss, Table},
     target::{BadTarget, Target},
 };
@@ -122,6 +122,10 @@ pub enum Endpoint {
     Status,
     /// Metrics, where the deployment has them.
     Metrics,
+    /// The operators' page, where the deployment has operators. It holds no data.
+    Page,
+    /// What the page reads, and the rollback of the policy: for operators alone.
+    Operation,
     /// Pushes of revocations.
     Push,
     /// Public keys of assertions.
@@ -147,6 +151,9 @@ impl Endpoint {
             "/ready" => (Self::Ready, is_read, "GET, HEAD"),
             "/status" => (Self::Status, is_read, "GET, HEAD"),
             "/metrics" if is_read => (Self::Metrics, true, ""),
+            PAGE_PATH if is_read => (Self::Page, true, ""),
+            ROLLBACK_PATH if method == "POST" => (Self::Operation, true, ""),
+            _ if is_read && PAGE_READS.contains(&path) => (Self::Operation, true, ""),
             PUSH_PATH if takes_pushes() => (Self::Push, method == "POST", "POST"),
             JWKS_PATH if publishes_keys() => (Self::AssertionKeys, is_read, "GET, HEAD"),
             _ => match events_at(policy, path) {

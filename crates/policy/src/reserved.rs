@@ -180,6 +180,11 @@ pub(crate) const OWN_PATHS: &[&str] = &["/health", "/ready", "/status", "/metric
 /// Path for pushes of revocations.
 pub(crate) const PUSH_PATH: &str = "/_gateway/revocations";
 
+/// Paths of the operators' page: the page, what it reads, and what it changes.
+pub(crate) const PAGE_PATH: &str = "/_gateway/";
+pub(crate) const PAGE_READS: [&str; 2] = ["/_gateway/refusals", "/_gateway/policy"];
+pub(crate) const ROLLBACK_PATH: &str = "/_gateway/rollback";
+
 /// Bindings of the gateway itself, and what the names of others begin with. None is a service.
 const OWN_BINDINGS: [&str; 3] = ["KEYS", "METRICS", "REVOCATIONS"];
 const LIMIT_BINDINGS: &str = "LIMIT_";

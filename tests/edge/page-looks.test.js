@@ -1,0 +1,119 @@
+// The operators' page in Chromium at three sizes, light and dark: with traffic, with a broken upstream, and with a pushed
+// policy that cannot be used. axe-core has no findings.
+
+import assert from "node:assert/strict";
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { before, describe, test } from "node:test";
+
+import { openPolicyTool } from "../../scripts/lib/policy-tool.js";
+import { contains, findings, noChromium, openChromium, openPage } from "../harness/chromium.js";
+import { startGateway } from "../harness/edge.js";
+import { remember } from "../harness/run.js";
+import { fileScope } from "../harness/scope.js";
+
+const TOKEN = remember("a-token-for-the-operators-who-look");
+const ME = "/api/v1/auth/me";
+const USER = "/api/v1/users/1";
+
+const scope = fileScope();
+
+const POLICY = `
+[upstreams.auth]
+url = "http://127.0.0.1:1"
+
+[[routes]]
+path = "/pushed"
+methods = ["GET"]
+upstream = "auth"
+access = "public"
+`;
+
+const SIZES = [
+  { width: 390, height: 844 },
+  { width: 1280, height: 900 },
+  { width: 1920, height: 1080 },
+];
+
+const NARROW_AND_WIDE = [SIZES[0], SIZES[2]];
+
+// PAGE_SHOTS names a folder for pictures of each view.
+const SHOTS = process.env.PAGE_SHOTS;
+
+describe("the operators' page in Chromium", { skip: noChromium }, () => {
+  let users, issuer, edge, browser;
+
+  before(async () => {
+    ({ users, issuer, edge } = await startGateway(scope, { vars: { METRICS_TOKEN: TOKEN, POLICY_REREAD_S: "1" } }));
+    browser = await openChromium(scope);
+    if (SHOTS !== undefined) mkdirSync(SHOTS, { recursive: true });
+  });
+
+  // Two refusals, and answers of both kinds.
+  async function makeTraffic(count) {
+    const token = await issuer.accessToken();
+    const admin = await issuer.accessToken({ roles: ["admin"] });
+    for (let number = 0; number < count; number += 1) {
+      await edge.get(ME, { token });
+      await edge.get(USER, { token: admin });
+    }
+    await edge.get("/api/v1/users", { token });
+    await edge.get("/nowhere");
+    return edge.get(ME);
+  }
+
+  // Looks at the page at these sizes, light and dark.
+  async function look(page, name, sizes = SIZES) {
+    for (const size of sizes) {
+      await page.setViewportSize(size);
+      for (const colorScheme of ["light", "dark"]) {
+        await page.emulateMedia({ colorScheme });
+        const at = `${name}-${size.width}-${colorScheme}`;
+        if (SHOTS !== undefined) await page.screenshot({ path: join(SHOTS, `${at}.png`), fullPage: true });
+        assert.deepEqual(await findings(page), [], at);
+        const excess = "document.documentElement.scrollWidth - document.documentElement.clientWidth";
+        assert.equal(await page.evaluate(excess), 0, `${at} is wider than the screen`);
+      }
+    }
+  }
+
+  test("no size, colour scheme or state has a finding of axe-core", async (t) => {
+    const { context, page, problems } = await openPage(browser, edge.url, TOKEN, { viewport: SIZES[1] });
+    t.after(() => context.close());
+
+    await makeTraffic(40);
+    await contains(page, "routes", ME);
+    await look(page, "overview");
+    await page.click("nav a[href='#refusals']");
+    await page.locator("#refusal-list summary").first().click();
+    await look(page, "refusals", NARROW_AND_WIDE);
+
+    users.answer(`GET ${USER}`, (_, response) => response.socket.destroy());
+    const token = await issuer.accessToken({ roles: ["admin"] });
+    for (let count = 0; count < 8; count += 1) await edge.get(USER, { token });
+    await page.click("nav a[href='#overview']");
+    await contains(page, "banner", "upstream users");
+    await look(page, "broken-upstream");
+
+    const run = await openPolicyTool();
+    const good = JSON.parse(run({ command: "compile", policy: { name: "gateway.toml", text: POLICY } }).out);
+    const bad = { ...good, routes: [{ ...good.routes[0], upstream: "nobody" }] };
+    await (await edge.kv()).put("policy/current", JSON.stringify(bad));
+    await page.click("nav a[href='#policy']");
+    await contains(page, "policy-state", "no upstream is named");
+    await contains(page, "diff", "nobody");
+    await look(page, "bad-policy");
+    await page.click("#roll-back");
+    await look(page, "rollback", NARROW_AND_WIDE);
+    await page.click("#confirm-yes");
+    await contains(page, "policy-note", "Rolled back to");
+    assert.equal(await (await edge.kv()).get("policy/current"), null);
+
+    await page.click("nav a[href='#token']");
+    await page.fill("#token-text", await issuer.accessToken({ iat: 1_000_000, nbf: 1_000_000, exp: 1_000_600 }));
+    await look(page, "token", NARROW_AND_WIDE);
+    await page.click("#sign-out");
+    await look(page, "signed-out", NARROW_AND_WIDE);
+    assert.deepEqual(problems, []);
+  });
+});
