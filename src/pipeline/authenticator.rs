@@ -21,6 +21,7 @@ use super::{
     metrics::Metrics,
     permits::Lease,
     ports::{Backchannels, KeySource, SignatureVerifier},
+    rate_limiter::RateLimiter,
     settings::{Misconfiguration, Settings},
     upstream::Upstream,
 };
@@ -72,6 +73,7 @@ pub(super) struct ShownToken<'a> {
     pub(super) issuers: Option<&'a [String]>,
     /// The client that shows it.
     pub(super) client: Option<IpAddr>,
+    pub(super) limiter: &'a RateLimiter,
     pub(super) request_id: &'a str,
 }
 
@@ -104,6 +106,11 @@ impl AuthenticatedToken {
         let revocation_keys = is_revocable.then(|| RevocationKeys::of(verified.identity(), kid));
         let issuer = Rc::clone(issuer);
         Self { verified, issuer, key, revocation_keys, opening: RefCell::default(), proof_key: RefCell::default() }
+    }
+
+    /// Returns whether its authority states its claims, for each use of it afresh.
+    pub(super) const fn is_opaque(&self) -> bool {
+        self.key.is_none()
     }
 
     /// Returns the caller for an assertion.
@@ -160,12 +167,21 @@ impl Authenticator {
         }
         self.misses.set(self.misses.get().saturating_add(1));
         let token = Rc::new(match self.opaque_issuer(shown) {
-            // Apart, so that requests with JWTs do not carry its state.
-            Some((issuer, introspector)) => Box::pin(verify_opaque(issuer, introspector, shown, ports)).await?,
+            Some((issuer, introspector)) => {
+                *source = Some("introspection");
+                // A token that was active once is no guess.
+                if !self.tokens.borrow().contains(text) {
+                    shown.limiter.check_failed_auth(shown.client, now)?;
+                }
+                // Apart, so that requests with JWTs do not carry its state.
+                Box::pin(verify_opaque(issuer, introspector, shown, ports)).await?
+            }
             None => self.verify(text, Purpose::Access, source, ports).await?,
         });
         let identity = token.verified.identity();
-        let expires_at = identity.expires_at.plus(token.issuer.token.leeway_s.saturating_mul(1000));
+        // An introspection is not used after `exp` (RFC 7662, section 4).
+        let leeway_s = if token.is_opaque() { 0 } else { token.issuer.token.leeway_s };
+        let expires_at = identity.expires_at.plus(leeway_s.saturating_mul(1000));
         let lease = Lease { since: now, lasts_ms: expires_at.since(now).min(token.issuer.token_cache_ms()) };
         // The token is the key. The texts of roles and scopes, and nearly all of an opening, are parts of it. A
         // claim of a rule is kept with the names of its path; the pair counts as two names.
@@ -193,7 +209,7 @@ impl Authenticator {
     /// Returns who says what a token means, if it is opaque. It is shown to no authorization server whose tokens are not
     /// accepted here, and a JWT to none: it may be of another issuer.
     fn opaque_issuer(&self, shown: ShownToken<'_>) -> Option<(&Rc<Issuer>, &Introspector)> {
-        if self.opaque.is_empty() || is_jwt(shown.text) {
+        if self.opaque.is_empty() || token::is_jwt(shown.text) {
             return None;
         }
         let is_accepted = |issuer: &&Rc<Issuer>| {
@@ -243,9 +259,4 @@ async fn verify_opaque(
 ) -> Result<AuthenticatedToken, Denial> {
     let asked = introspector.verify((shown.text, &issuer.token), (shown.client, shown.request_id), ports);
     Ok(AuthenticatedToken::new(asked.await?, issuer, None, issuer.is_revocable))
-}
-
-/// Returns whether a text has the form of a JWT with a signature: three parts, of which the first is a JSON object.
-fn is_jwt(text: &str) -> bool {
-    text.starts_with("eyJ") && text.bytes().filter(|byte| *byte == b'.').count() == 2
 }

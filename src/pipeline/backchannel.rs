@@ -13,7 +13,7 @@ use super::{
     wire::Fault,
 };
 use portcullis_policy::check_url;
-use portcullis_token::StrictObject;
+use portcullis_token::{StrictObject, UnixMillis};
 
 /// Milliseconds in `Retry-After` without an answer.
 pub(super) const RETRY_MS: u64 = limits::UPSTREAM_RETRY_S * 1000;
@@ -122,6 +122,11 @@ impl Backchannel {
     pub(super) fn note_bad_answer(&self) -> AskFault {
         self.last_error.set(Some(BAD_ANSWER));
         (BAD_ANSWER, RETRY_MS)
+    }
+
+    /// Returns whether its circuit lets a question pass at `now`.
+    pub(super) fn may_ask(&self, now: UnixMillis) -> bool {
+        self.breaker.get().would_admit(self.breaker_settings, now.0)
     }
 
     /// Returns the state of its circuit, and why the last question has no answer.

@@ -95,9 +95,7 @@ impl Gateway {
         let unbound = self.limiter.limits.iter().filter(|bound| !ports.has_limit(&bound.binding));
         missing.extend(unbound.map(|bound| format!("rate limit {} is not bound; see wrangler.toml", bound.binding)));
         for issuer in &self.authenticator.issuers {
-            if !issuer.has_keys(begun, ports).await {
-                missing.push(format!("the keys of issuer {} cannot be fetched", issuer.name));
-            }
+            missing.extend(issuer.readiness_fault(begun, ports).await);
         }
         if !self.revocations.is_ready(ports).await {
             missing.push("the revocation log cannot be read".to_owned());

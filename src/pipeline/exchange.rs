@@ -36,7 +36,7 @@ pub(super) struct Exchange<'a> {
     /// The proof that the token is the client's, once it is verified.
     pub(super) proof: Option<Proof>,
     /// `token` when the token was cached; otherwise where the key that checked it came from:
-    /// `memory`, `kv` or `issuer`.
+    /// `memory`, `kv` or `issuer`; `introspection` for an opaque token.
     pub(super) key_source: Option<&'static str>,
     /// When the upstream was first called, and when it had answered or failed; `None` without a call.
     pub(super) upstream_times: Option<(UnixMillis, UnixMillis)>,

@@ -8,7 +8,7 @@ use portcullis_resilience::BreakerState;
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    backchannel::{AskFault, Backchannel},
+    backchannel::{AskFault, Backchannel, RETRY_MS},
     credentials,
     denial::Denial,
     limited_cache::LimitedCache,
@@ -19,7 +19,7 @@ use super::{
     settings::{Misconfiguration, Settings},
 };
 use portcullis_policy::Introspection;
-use portcullis_token::{self as token, TokenError, TokenPolicy, VerifiedToken};
+use portcullis_token::{self as token, TokenError, TokenPolicy, UnixMillis, VerifiedToken};
 
 /// The introspection endpoint of one issuer.
 pub(super) struct Introspector {
@@ -30,8 +30,8 @@ pub(super) struct Introspector {
     cache_s: u64,
     /// Why a token was refused, by its digest.
     inactive: RefCell<LimitedCache<[u8; 32], TokenError>>,
-    /// Whether the gateway has a secret for it.
-    has_secret: bool,
+    /// What is missing in the settings.
+    fault: Option<String>,
     metrics: Rc<Metrics>,
 }
 
@@ -48,7 +48,7 @@ impl Introspector {
         let suffix = issuer.to_ascii_uppercase().replace('-', "_");
         let (variable, secret) = (format!("INTROSPECTION_{suffix}_URL"), format!("INTROSPECTION_SECRET_{suffix}"));
         let shared = settings.non_empty(&secret);
-        let has_secret = shared.is_some();
+        let fault = shared.is_none().then(|| ["secret ", &secret, " is not set"].concat());
         let authorization = match (&config.client_id, shared) {
             (_, None) => None,
             (Some(id), Some(shared)) => Some(basic(id, &shared)),
@@ -67,7 +67,7 @@ impl Introspector {
             issuer: issuer.to_owned(),
             cache_s: config.cache_s,
             inactive: RefCell::new(LimitedCache::new(limits::INACTIVE_TOKENS)),
-            has_secret,
+            fault,
             metrics: Rc::clone(metrics),
         })
     }
@@ -109,12 +109,16 @@ impl Introspector {
         (client, request_id): (Option<IpAddr>, &str),
         ports: &impl Backchannels,
     ) -> Result<Result<VerifiedToken, TokenError>, AskFault> {
+        // The endpoint refuses strangers (RFC 7662, section 2.1), and must not see tokens for nothing.
+        if self.fault.is_some() {
+            return Err(("secret", RETRY_MS));
+        }
         let answer = self.backchannel.ask((QuestionBody::Token(text), client), request_id, ports).await?;
         // An answer without it is none of an introspection endpoint, and says nothing about the token.
         if !answer.member("active").is_some_and(serde_json::Value::is_boolean) {
             return Err(self.backchannel.note_bad_answer());
         }
-        Ok(token::admit_introspected(answer, policy, self.cache_s, ports.now()))
+        Ok(token::admit_introspected((text, answer), policy, self.cache_s, ports.now()))
     }
 
     fn count(&self, result: &str) {
@@ -132,9 +136,14 @@ impl Introspector {
         self.backchannel.state()
     }
 
-    /// Returns whether it has what authenticates the gateway.
-    pub(super) const fn has_secret(&self) -> bool {
-        self.has_secret
+    /// Returns what is missing in the settings.
+    pub(super) fn fault(&self) -> Option<&str> {
+        self.fault.as_deref()
+    }
+
+    /// Returns whether it may be asked at `now`. An open circuit is probed by a token, so it may once that is due.
+    pub(super) fn may_ask(&self, now: UnixMillis) -> bool {
+        self.fault.is_none() && self.backchannel.may_ask(now)
     }
 }
 

@@ -23,7 +23,6 @@ use super::{
     wire::Fault,
 };
 use portcullis_policy::{JwksSource, Proof, check_url};
-use portcullis_resilience::BreakerState;
 use portcullis_token::{
     Algorithm, ClaimNames, ClaimRule, IssuerMatch, SignatureOutcome, TokenError, TokenPolicy, UnixMillis,
     UnverifiedToken,
@@ -218,12 +217,19 @@ impl Issuer {
         self.introspector.as_ref().map_or(limits::TOKEN_CACHE_MS, Introspector::cache_ms)
     }
 
-    /// Returns whether there is a usable set for a readiness check that has `begun`. Reads or fetches one
-    /// if that is due: anyone may ask.
-    pub(super) async fn has_keys(&self, begun: UnixMillis, ports: &impl KeySource) -> bool {
+    /// Returns why its tokens cannot be checked, for a readiness check that has `begun`.
+    pub(super) async fn readiness_fault(&self, begun: UnixMillis, ports: &impl KeySource) -> Option<String> {
         if let Some(introspector) = &self.introspector {
-            return introspector.has_secret() && introspector.state().0 != BreakerState::Open;
+            let resting = || ["the introspection endpoint of issuer ", &self.name, " does not answer"].concat();
+            let fault = introspector.fault().map(str::to_owned);
+            return fault.or_else(|| (!introspector.may_ask(ports.now())).then(resting));
         }
+        let has_keys = self.has_keys(begun, ports).await;
+        (!has_keys).then(|| format!("the keys of issuer {} cannot be fetched", self.name))
+    }
+
+    /// Returns whether there is a usable set. Reads or fetches one if that is due: anyone may ask.
+    async fn has_keys(&self, begun: UnixMillis, ports: &impl KeySource) -> bool {
         let is_usable = || self.known().usable(ports.now()).is_some();
         let may_ask = || !is_usable() && ports.now().abs_diff(begun) <= limits::KEY_WAIT_MS;
         let is_recent = |at: UnixMillis| ports.now().abs_diff(at) < keys::limits::CACHE_LOOK_MS;

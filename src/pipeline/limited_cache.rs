@@ -37,6 +37,14 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher + Default> LimitedCache<K, V, S> {
         self.entries.get(key).filter(|entry| !entry.lease.is_over(now)).map(|entry| &entry.value)
     }
 
+    /// Returns whether there is a value, expired or not.
+    pub(super) fn contains<Q: Eq + Hash + ?Sized>(&self, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+    {
+        self.entries.contains_key(key)
+    }
+
     /// Inserts or replaces a value, and removes the oldest entries beyond the bound.
     pub(super) fn insert(&mut self, key: K, value: V, size: usize, lease: Lease) {
         match self.entries.insert(key.clone(), Entry { value, lease, size }) {

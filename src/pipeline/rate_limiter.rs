@@ -17,7 +17,7 @@ use super::{
     ports::{BackgroundTask, RateLimitCounter},
 };
 use portcullis_policy::{Access, Limit, LimitBy, Policy, Route};
-use portcullis_token::Identity;
+use portcullis_token::{Identity, UnixMillis};
 
 /// The policy's rate limits.
 pub(super) struct RateLimiter {
@@ -108,6 +108,18 @@ impl RateLimiter {
             }
         }
         denial
+    }
+
+    /// Refuses an address that is beyond a limit of refused tokens already, before its next guess costs a question.
+    ///
+    /// # Errors
+    /// [`Denial::RateLimited`].
+    pub(super) fn check_failed_auth(&self, address: Option<IpAddr>, now: UnixMillis) -> Result<(), Denial> {
+        let network = address.map(network);
+        let known = self.failed_auth.borrow();
+        let is_over = |limit: usize| known.find(&(limit, network), now) == Some(&true);
+        let exceeded = self.limits.iter().enumerate().find(|(limit, _)| is_over(*limit));
+        exceeded.map_or(Ok(()), |(_, bound)| Err(self.exceeded(bound)))
     }
 
     /// Has the runtime count a refused token.

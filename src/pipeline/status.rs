@@ -5,7 +5,8 @@ use portcullis_resilience::BreakerState;
 use serde_json::Value;
 
 use super::{
-    answer::Answer, authorizer::Authorizer, gateway::Gateway, issuer::Issuer, ports::UpstreamClient, upstream::Upstream,
+    answer::Answer, authorizer::Authorizer, gateway::Gateway, introspector::Introspector, issuer::Issuer,
+    ports::UpstreamClient, upstream::Upstream,
 };
 use portcullis_token::{EventForm, UnixMillis, object};
 
@@ -90,6 +91,9 @@ impl Gateway {
 }
 
 fn issuer_part(issuer: &Issuer, now: UnixMillis) -> Part {
+    if let Some(introspector) = &issuer.introspector {
+        return introspector_part(&issuer.name, introspector);
+    }
     let known = issuer.known();
     // An isolate that has not met a token yet has no keys, which is no fault.
     let condition = match (known.usable(now).is_some(), known.last_error) {
@@ -116,6 +120,24 @@ fn issuer_part(issuer: &Issuer, now: UnixMillis) -> Part {
         let ago_s = receiver.last_at.get().map(|at| now.since(at) / 1000);
         document.as_object_mut().map(|members| members.insert(name.to_owned(), ago_s.into()));
     }
+    (condition, document)
+}
+
+/// The part of an issuer without keys.
+fn introspector_part(name: &str, introspector: &Introspector) -> Part {
+    let ((state, error), has_secret) = (introspector.state(), introspector.fault().is_none());
+    let condition = match (has_secret, state, error) {
+        (false, ..) => Condition::Unhealthy,
+        (true, BreakerState::Closed, None) => Condition::Healthy,
+        _ => Condition::Degraded,
+    };
+    let document = object([
+        ("name", name.into()),
+        ("status", condition.into()),
+        ("introspection_secret", has_secret.into()),
+        ("breaker", state.name().into()),
+        ("last_error", error.into()),
+    ]);
     (condition, document)
 }
 

@@ -181,7 +181,8 @@ impl Gateway {
             let (sources, takes_dpop) = (self.token_sources(route), self.proofs.is_some());
             let (text, header) = credentials::of(head, sources, cookie, self.cors_of(route), takes_dpop)?;
             let issuers = route.issuers.as_deref();
-            let shown = ShownToken { text, header, issuers, client: address, request_id: &exchange.ids.request_id };
+            let request_id = &exchange.ids.request_id;
+            let shown = ShownToken { text, header, issuers, client: address, limiter: &self.limiter, request_id };
             let token = self.authenticator.authenticate(shown, &mut exchange.key_source, ports).await?;
             // For cached tokens, too: a token of one source must not open another.
             if token.issuer.token_header.as_deref() != header {
@@ -276,7 +277,9 @@ impl Gateway {
         let (policy, identity) = (&token.issuer.token, token.verified.identity());
         // The session's youngest token may have been issued this moment.
         let youngest = revocation::latest_issue(policy, ports.now().secs());
-        let expires_at = identity.session_id.is_none().then_some(identity.expires_at.secs());
+        // The server of an opaque token may state no `exp`, or a later one tomorrow.
+        let is_exact = identity.session_id.is_none() && !token.is_opaque();
+        let expires_at = is_exact.then_some(identity.expires_at.secs());
         let keep_until = revocation::keep_until(policy, youngest, expires_at);
         let entry = RevocationEntry { key, issued_until: DATE_SECS, keep_until };
         self.revocations.revoke(entry, ports).await;

@@ -33,6 +33,7 @@ mod denials;
 mod events;
 mod fakes;
 mod headers;
+mod introspection;
 mod json_schema;
 mod key_cache;
 mod keys;

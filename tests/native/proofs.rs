@@ -20,7 +20,7 @@ use crate::{
 const URL: &str = "https://api.example.com";
 
 /// The seed of the client's key.
-const CLIENT: u8 = 20;
+pub(crate) const CLIENT: u8 = 20;
 
 /// Issuers with each value of `proof`, a route for each, and routes with options of their own.
 fn policy() -> String {
@@ -69,7 +69,7 @@ fn jwk(seed: u8) -> Value {
 }
 
 /// The thumbprint of a client's key (RFC 7638, section 3).
-fn thumbprint(seed: u8) -> String {
+pub(crate) fn thumbprint(seed: u8) -> String {
     let x = jwk(seed)["x"].as_str().unwrap().to_owned();
     sha256(&format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}"#))
 }
@@ -85,7 +85,7 @@ fn bound(issuer: &str, seed: u8) -> String {
 }
 
 /// A proof of the client for a GET, with these changes of its header and claims.
-fn proof_of(seed: u8, token: &str, path: &str, (head, claims): (&Value, &Value)) -> String {
+pub(crate) fn proof_of(seed: u8, token: &str, path: &str, (head, claims): (&Value, &Value)) -> String {
     let header = json!({ "typ": "dpop+jwt", "alg": "EdDSA", "jwk": jwk(seed) });
     let made = json!({ "jti": "1", "htm": "GET", "htu": format!("{URL}{path}"), "iat": now(), "ath": sha256(token) });
     Signer::new(seed).sign_as(&with(header, head), &with(made, claims))

@@ -29,6 +29,12 @@ const SECTIONS: &[Section] = &[
          authorization = true",
     ),
     (
+        "Introspection",
+        "`[issuers.NAME.introspection]`",
+        "[issuers.sessions]\nissuer = \"https://sso.example.com\"\naudience = [\"api\"]\n\n\
+         [issuers.sessions.introspection]\nurl = \"https://sso.example.com/introspect\"\nclient_id = \"gateway\"",
+    ),
+    (
         "Upstream",
         "`[upstreams.NAME]`",
         "[upstreams.shop]\nurl = \"https://shop.example.com\"\ntimeout_ms = 5000\nretries = 1",
@@ -55,7 +61,7 @@ const SECTIONS: &[Section] = &[
         "Route",
         "`[[routes]]`",
         "[[routes]]\npath = \"/shop/orders/{id}\"\nmethods = [\"GET\", \"PUT\"]\nupstream = \"shop\"\n\
-         access = { any = [{ owner = \"id\" }, { roles = [\"admin\"] }] }\nlimits = [\"login\"]\ncors = \"app\"\n\
+         access = { any = [{ owner = \"id\" }, { roles = [\"admin\"] }] }\nissuers = [\"partner\"]\nlimits = [\"login\"]\ncors = \"app\"\n\
          revocation = \"strict\"\ntoken_cookie = true",
     ),
     ("ReplacePrefix", "`[routes.replace_prefix]`", "[routes.replace_prefix]\nfrom = \"/shop\"\nto = \"/v2\""),

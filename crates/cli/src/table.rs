@@ -33,6 +33,10 @@ pub(crate) fn render(Decider { policy, overlaps, .. }: &Decider<'_>) -> String {
         let name = &issuer.name;
         let header = issuer.token_header.as_ref();
         lines.extend(header.map(|header| format!("note: tokens of {name} are accepted from the header {header} only")));
+        lines.extend(issuer.introspection.as_ref().map(|introspection| {
+            let (url, secs) = (&introspection.url, introspection.cache_s);
+            format!("note: tokens of {name} are opaque; {url} is asked what they mean, again after {secs} s")
+        }));
         let is_fixed = matches!(issuer.jwks(), Some(JwksSource::Policy(_)));
         lines.extend(is_fixed.then(|| format!("note: the keys of {name} are in the policy and do not expire")));
     }

@@ -40,6 +40,13 @@ pub fn parse(token: &str) -> Result<UnverifiedToken<'_>, TokenError> {
     Ok(UnverifiedToken { signing_input: parts.signing_input.as_bytes(), header, claims, signature })
 }
 
+/// Returns whether a text has the form of a JWT with a signature: three parts, of which the first begins like a JSON object
+/// in base64url (RFC 7515, section 7.1), whatever is in them.
+pub fn is_jwt(text: &str) -> bool {
+    let header = Parts::split(text).and_then(|parts| decode(parts.header));
+    header.is_ok_and(|header| header.trim_ascii_start().starts_with(b"{"))
+}
+
 pub(crate) fn check_size(token: &str) -> Result<(), TokenError> {
     if token.len() > limits::TOKEN_BYTES { Err(TokenError::TooLarge) } else { Ok(()) }
 }
@@ -131,7 +138,7 @@ impl UnverifiedToken<'_> {
     }
 
     /// Admits the token: requires a valid signature, then every claim that the policy asks for, at
-    /// `now`. The only constructor of a [`VerifiedToken`].
+    /// `now`. The only constructor of a [`VerifiedToken`] for tokens with signatures.
     ///
     /// # Errors
     /// [`TokenError::BadSignature`] first, then the claims' errors.

@@ -42,8 +42,13 @@ impl StrictObject {
     /// Adds a member unless there is one that is not `null`.
     pub(crate) fn insert_missing(&mut self, name: &str, value: Value) {
         if self.member(name).is_none_or(Value::is_null) {
-            self.0.insert(name.to_owned(), value);
+            self.insert(name, value);
         }
+    }
+
+    /// Adds or replaces a member.
+    pub(crate) fn insert(&mut self, name: &str, value: Value) {
+        self.0.insert(name.to_owned(), value);
     }
 
     /// Returns a member by value.

@@ -47,7 +47,7 @@ pub use api_key::ApiKey;
 pub use check::Check;
 pub use claim_rule::{ClaimPath, ClaimRule, deserialize_claim_path};
 pub use claims::{Identity, VerifiedToken, date};
-pub use compact::{UnverifiedToken, parse};
+pub use compact::{UnverifiedToken, is_jwt, parse};
 pub use confirmation::Confirmation;
 pub use deserializer::{ValueDeserializer, ValueError};
 pub use error::TokenError;

@@ -5,6 +5,7 @@ use crate::{
     error::Place,
     limits,
     model::{Introspection, Issuer},
+    reserved::is_same_header,
     url::check_url,
 };
 
@@ -35,8 +36,13 @@ impl Validator<'_> {
             });
         }
         self.require(!has_jwks, at, || "an issuer of opaque tokens has no keys; leave out where they are");
-        let header = issuer.token_header.as_deref();
-        let shares = |other: &&Issuer| other.has_opaque_tokens() && other.token_header.as_deref() == header;
+        let shares = |other: &&Issuer| {
+            let is_in_same_place = match (&issuer.token_header, &other.token_header) {
+                (Some(header), Some(other)) => is_same_header(header, other),
+                (header, other) => header == other,
+            };
+            other.has_opaque_tokens() && is_in_same_place
+        };
         let sharing = self.policy.issuers.iter().filter(shares).count();
         self.require(sharing < 2, at, || {
             "several issuers have opaque tokens in the same place, and nothing in a token says whose it is; give them \
