@@ -12,20 +12,24 @@ export const BURSTS_MAX = 1000;
 const TOP = "";
 const UPSTREAM = "[upstreams.users]\n";
 const ROUTE = '[[routes]]\npath = "/api/v1/users/{id}"\n';
+const ISSUER = '[issuers.auth-service]\nissuer = "auth-service"           # exact `iss`\n';
+const AFTER_ISSUER = "\n# --- Revocation";
 const END = undefined;
 
 /**
- * Returns a policy with a line after each of these.
+ * Returns a policy with a line after each of these, instead of what is there up to another text.
  * @param {string} policy
- * @param {[string | undefined, string][]} additions
+ * @param {[string | undefined, string, string?][]} additions
  */
 export function addTo(policy, additions) {
-  return additions.reduce((added, [after, line]) => {
+  return additions.reduce((added, [after, line, upTo]) => {
     if (after === END) return `${added}\n${line}\n`;
     const at = added.indexOf(after);
     if (at < 0) throw new Error(`the shipped policy has no ${after.trim()}`);
     const begin = at + after.length;
-    return `${added.slice(0, begin)}${line}\n${added.slice(begin)}`;
+    const end = upTo === undefined ? begin : added.indexOf(upTo, begin);
+    if (end < 0) throw new Error(`the shipped policy has no ${upTo?.trim()}`);
+    return `${added.slice(0, begin)}${line}\n${added.slice(end)}`;
   }, policy);
 }
 
@@ -33,6 +37,15 @@ const assertion = (setting) => [[UPSTREAM, `assertion = { ${setting} }`]];
 const proofs = [
   [TOP, `public_url = "${PUBLIC_URL}"`],
   [ROUTE, 'proof = "required"'],
+];
+const introspection = [
+  [
+    ISSUER,
+    `audience = ["api"]
+revocable = true
+introspection = { url = "http://127.0.0.1:1", client_id = "gateway", cache_s = 300 }`,
+    AFTER_ISSUER,
+  ],
 ];
 const validation = [
   [UPSTREAM, 'openapi = "users.json"'],
@@ -138,13 +151,15 @@ validate = true`,
 
 /**
  * An option. `additions` are those to the shipped policy; rows with the same ones have the same `build`. `variables` returns
- * those of the gateway, and `proof` is the algorithm of the proofs that the requests need.
+ * those of the gateway, `proof` is the algorithm of the proofs that the requests need, and `isOpaque` says that their tokens
+ * are opaque.
  * @typedef {object} Row
  * @property {string} build
  * @property {string} title
  * @property {any[]} [additions]
  * @property {() => Record<string, string>} [variables]
  * @property {string} [proof]
+ * @property {boolean} [isOpaque]
  */
 
 const keysOf = (upstream, algorithm) => () => ({ [`ASSERTION_KEYS_${upstream}`]: createAssertionKeys(algorithm) });
@@ -177,6 +192,7 @@ export const TABLES = [
       { build: "options-claims", title: "two claims of the token in the assertion", additions: assertion('claims = ["email", "sid"]') },
       { build: "options-proof", title: "DPoP proof required, by ES256", additions: proofs, proof: "ES256" },
       { build: "options-proof", title: "DPoP proof required, by EdDSA", additions: proofs, proof: "EdDSA" },
+      { build: "options-opaque", title: "opaque tokens, introspected every 300 s", additions: introspection, isOpaque: true },
     ],
   },
   {

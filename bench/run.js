@@ -23,7 +23,7 @@ import { chart, render, renderOptions } from "./report.js";
 import { pace } from "./paced.js";
 import { PROFILE_FLAGS, measureShares, missingPerf } from "./profile.js";
 import { PROFILES } from "./profiles.js";
-import { SERVERS, startOrigin, usage } from "./servers.js";
+import { SERVERS, startIntrospection, startOrigin, usage } from "./servers.js";
 import { PASS, TABLES } from "./stages.js";
 import { createKey, writeTokens } from "./tokens.js";
 
@@ -343,23 +343,29 @@ const optionBursts = (rounds) => Math.min(rounds * BURSTS_A_ROUND, BURSTS_MAX);
 /** @param {Table} table */
 async function measureOptions({ name, title, body, rows }, { folder, builds, keys, rounds, note }) {
   const gateway = SERVERS.find((server) => server.name === "gateway");
-  return withOrigin({ folder, builds }, keys.RS256, async (start) => {
+  const introspection = await startIntrospection();
+  const ofOpaque = {
+    INTROSPECTION_AUTH_SERVICE_URL: introspection.url,
+    INTROSPECTION_SECRET_AUTH_SERVICE: "a-secret-for-the-bench-alone",
+  };
+  const measured = await withOrigin({ folder, builds }, keys.RS256, async (start) => {
     const running = [];
     for (const [index, row] of rows.entries()) {
       note(`starting the gateway: ${row.title}`);
       const { jkt, form } = formOf(row, body);
-      const tokens = { key: keys.RS256, count: OPTION_TOKENS, jkt };
+      const tokens = { key: keys.RS256, count: OPTION_TOKENS, jkt, isOpaque: row.isOpaque };
       const file = await writeTokens(folder, `options-${name}-${index}`, tokens);
       running.push({
         status: "200",
         file,
         form,
-        ...(await start(gateway, { build: row.build, vars: row.variables?.() })),
+        ...(await start(gateway, { build: row.build, vars: row.isOpaque ? ofOpaque : row.variables?.() })),
       });
     }
-    const measured = await measureBursts(running, { bursts: optionBursts(rounds), note });
-    return { title, rows: rows.map((row, index) => ({ title: row.title, ...measured[index] })) };
+    return measureBursts(running, { bursts: optionBursts(rounds), note });
   });
+  introspection.stop();
+  return { title, rows: rows.map((row, index) => ({ title: row.title, ...measured[index] })) };
 }
 
 async function main(args) {

@@ -2,6 +2,7 @@
 // behind all of them, nginx. Apart from the origin, each server runs alone while it is measured.
 
 import { spawn, spawnSync } from "node:child_process";
+import { createServer } from "node:http";
 import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
@@ -79,6 +80,22 @@ http {
   const child = spawn("nginx", ["-p", folder, "-c", config], { stdio: "inherit" });
   await answers(`http://${HOST}:${port}/`, child);
   return { url: `http://${HOST}:${port}`, stop: () => end(child) };
+}
+
+// An introspection endpoint (RFC 7662), for which each opaque token of tokens.js is active.
+export async function startIntrospection() {
+  const server = createServer(async (request, response) => {
+    const parts = [];
+    for await (const part of request) parts.push(part);
+    const [sub] = new URLSearchParams(Buffer.concat(parts).toString()).get("token").split("~");
+    const now = Math.floor(Date.now() / 1000);
+    const claims = { iss: "auth-service", sub, aud: "api", roles: ["user"], iat: now, exp: now + 900 };
+    response.setHeader("content-type", "application/json");
+    response.end(JSON.stringify({ active: true, token_type: "Bearer", ...claims }));
+  });
+  await new Promise((resolve) => server.listen(0, HOST, () => resolve(undefined)));
+  const { port } = /** @type {import("node:net").AddressInfo} */ (server.address());
+  return { url: `http://${HOST}:${port}/`, stop: () => server.close() };
 }
 
 async function answers(url, child) {

@@ -70,12 +70,12 @@ export function createAssertionKeys(algorithm) {
 
 /**
  * Writes `count` lines, each for another user. `spoil` makes the tokens invalid: "signature" (of another
- * key), "kid" (unknown). `jkt` binds them to a key.
+ * key), "kid" (unknown). `jkt` binds them to a key, and opaque ones are texts without claims.
  * @param {string} folder
  * @param {string} name
- * @param {{ key: ReturnType<typeof createKey>, count: number, spoil?: string, typ?: string, query?: string, jkt?: string }} options
+ * @param {{ key: ReturnType<typeof createKey>, count: number, spoil?: string, typ?: string, query?: string, jkt?: string, isOpaque?: boolean }} options
  */
-export async function writeTokens(folder, name, { key, count, spoil, typ = "at+jwt", query = "", jkt }) {
+export async function writeTokens(folder, name, { key, count, spoil, typ = "at+jwt", query = "", jkt, isOpaque }) {
   const threads = Math.min(availableParallelism(), count);
   const share = Math.ceil(count / threads);
   const parts = await Promise.all(
@@ -83,7 +83,7 @@ export async function writeTokens(folder, name, { key, count, spoil, typ = "at+j
       { length: threads },
       (_, index) =>
         new Promise((resolve, reject) => {
-          const data = { key, count: Math.min(share, count - index * share), spoil, typ, query, jkt };
+          const data = { key, count: Math.min(share, count - index * share), spoil, typ, query, jkt, isOpaque };
           const worker = new Worker(fileURLToPath(import.meta.url), { workerData: data });
           worker.once("message", resolve);
           worker.once("error", reject);
@@ -95,12 +95,16 @@ export async function writeTokens(folder, name, { key, count, spoil, typ = "at+j
   return file;
 }
 
-function makeLines({ key, count, spoil, typ, query, jkt }) {
+function makeLines({ key, count, spoil, typ, query, jkt, isOpaque }) {
   const signer = spoil === "signature" ? createKey(key.algorithm) : key;
   const now = Math.floor(Date.now() / 1000);
   let lines = "";
   for (let index = 0; index < count; index += 1) {
     const id = randomUUID();
+    if (isOpaque) {
+      lines += `/api/v1/users/${id}${query} ${id}~${randomBytes(24).toString("base64url")}\n`;
+      continue;
+    }
     const kid = spoil === "kid" ? randomBytes(32).toString("base64url") : key.kid;
     const claims = {
       iss: "auth-service",

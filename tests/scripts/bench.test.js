@@ -145,7 +145,7 @@ test("the first row of each table is without options, and rows of one policy sha
   assert.ok(BODY.length > 900 && BODY.length < 1100, `${BODY.length} bytes`);
 });
 
-test("an option is added after its line, which the policy must have", () => {
+test("an option is added after its line or replaces what follows it, which the policy must have", () => {
   const policy = "# policy\n[upstreams.users]\nurl = 1\n";
   const added = addTo(policy, [
     ["[upstreams.users]\n", "a = 1"],
@@ -153,6 +153,9 @@ test("an option is added after its line, which the policy must have", () => {
     [undefined, "[c]"],
   ]);
   assert.equal(added, "b = 2\n# policy\n[upstreams.users]\na = 1\nurl = 1\n\n[c]\n");
+  const replaced = addTo(policy, [["[upstreams.users]\n", "a = 1", "\n"]]);
+  assert.equal(replaced, "# policy\n[upstreams.users]\na = 1\n\n");
+  assert.throws(() => addTo(policy, [["[upstreams.users]\n", "a = 1", "[c]"]]), /has no \[c\]/);
   assert.throws(() => addTo(policy, [["[upstreams.auth]\n", "a = 1"]]), /has no \[upstreams\.auth\]/);
 });
 
