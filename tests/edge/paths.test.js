@@ -5,6 +5,7 @@ import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
 
 import { readAssertion } from "../harness/assertion.js";
+import { onlyOnPlatform } from "../harness/edge-served.js";
 import { startGateway } from "../harness/edge.js";
 import { sendBytes } from "../harness/http.js";
 import { fileScope } from "../harness/scope.js";
@@ -64,7 +65,8 @@ describe("request targets and methods", () => {
     }
   });
 
-  test("the forwarded path is the one decided on and asserted", async () => {
+  const resolved = { skip: onlyOnPlatform("workerd alone resolves no dot segments: they are 400") };
+  test("the forwarded path is the one decided on and asserted", resolved, async () => {
     for (const [sent, forwarded] of [
       [`/api/v1/users/${claims.sub}`, `/api/v1/users/${claims.sub}`],
       [`/api/v1/%75sers/${claims.sub}`, `/api/v1/users/${claims.sub}`],

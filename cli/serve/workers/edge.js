@@ -6,6 +6,11 @@ import { clientOf, parseNetwork } from "./client-address.js";
 
 /** @import { Network } from "./client-address.js" */
 
+const PLATFORM = /^(?:cf[-_]|true[-_]client[-_]ip$)/;
+
+// A token, whose signature the gateway checks wherever it comes from.
+const ACCESS_TOKEN = "cf-access-jwt-assertion";
+
 /** @type {Network[] | undefined} */
 let trusted;
 
@@ -61,7 +66,7 @@ function platformHeaders(headers) {
   /** @type {string[]} */
   const names = [];
   headers.forEach((_, name) => {
-    if (/^(?:cf[-_]|true[-_]client[-_]ip$)/.test(name)) names.push(name);
+    if (PLATFORM.test(name) && name !== ACCESS_TOKEN) names.push(name);
   });
   return names;
 }
