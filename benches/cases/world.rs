@@ -8,8 +8,8 @@ use portcullis::pipeline::{
     BackgroundTask,
     ports::{
         AssertionSigner, Backchannels, ClientTls, Document, Forwarded, Geolocation, KeyOwner, KeySource, LogPart,
-        LogText, MetricsStore, OperatorsPage, PagePart, Ports, ProofLog, Question, RateLimitCounter, RequestValidator,
-        RevocationLog, Runtime, SignatureVerifier, SpanCollector, UpstreamClient,
+        LogText, MetricsStore, OperatorsPage, PagePart, Ports, ProofLog, Question, RateLimitCounter, Record,
+        RecordStore, RequestValidator, RevocationLog, Runtime, SignatureVerifier, SpanCollector, UpstreamClient,
     },
     wire::{AnswerFacts, Fault, Forward},
 };
@@ -125,6 +125,16 @@ impl KeySource for World {
 
     async fn fetch_document(&self, _: &str) -> Result<Document, Fault> {
         Ok(Document { body: self.jwks.clone().into_bytes(), cache_control: None })
+    }
+}
+
+impl RecordStore for World {
+    async fn read_record(&self, _: &str) -> Result<Option<String>, Fault> {
+        Ok(None)
+    }
+
+    async fn write_records(&self, _: &[Record]) -> Result<(), Fault> {
+        Ok(())
     }
 }
 

@@ -197,6 +197,24 @@ export function writeStore(store, name, text, keepS, timeoutMs) {
 }
 
 /**
+ * Writes records to a KV namespace: lines of name, text, and the seconds after which one expires, 0 for never. Rejects
+ * unless all are written.
+ * @param {KVNamespace} store
+ * @param {string} lines
+ * @param {number} timeoutMs
+ */
+export function writeRecords(store, lines, timeoutMs) {
+  const work = async () => {
+    const writes = [];
+    for (const [, name = "", text = "", keepS] of lines.matchAll(/(.*)\n(.*)\n(.*)\n/g)) {
+      writes.push(store.put(name, text, keepS === "0" ? {} : { expirationTtl: Number(keepS) }));
+    }
+    await Promise.all(writes);
+  };
+  return inTime(timeoutMs, work);
+}
+
+/**
  * Sends a request to an object of a namespace: a POST with a body, or a GET. Returns status and body, which is
  * null if it has more than `maxBytes`.
  * @param {DurableObjectNamespace} namespace

@@ -100,6 +100,9 @@ extern "C" {
     #[wasm_bindgen(js_name = writeStore)]
     pub(super) fn write_store(store: &JsValue, name: &str, text: &str, keep_s: u32, timeout_ms: u32) -> Promise;
 
+    #[wasm_bindgen(js_name = writeRecords)]
+    pub(super) fn write_records(store: &JsValue, lines: &str, timeout_ms: u32) -> Promise;
+
     #[wasm_bindgen(js_name = askObject)]
     pub(super) fn ask_object(
         namespace: &JsValue,

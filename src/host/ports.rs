@@ -15,7 +15,8 @@ use crate::pipeline::{
     ports::{
         AssertionSigner, Backchannels, ClientTls, Document, Forwarded, Geolocation, KeyOwner, KeySource, LogPart,
         LogText, MetricsStore, OperatorsPage, PagePart, Ports, ProofLog, Question, QuestionBody, RateLimitCounter,
-        RequestValidator, RevocationLog, Runtime, SignatureVerifier, SpanCollector, UpstreamClient,
+        Record, RecordStore, RequestValidator, RevocationLog, Runtime, SignatureVerifier, SpanCollector,
+        UpstreamClient,
     },
     wire::{self, AnswerFacts, DrainPlan, EarlyAnswerPlan, Fault, Forward},
 };
@@ -288,6 +289,32 @@ impl KeySource for WorkerPorts {
         }
         let bytes = parts.get(1).dyn_into::<Uint8Array>().map_err(|_| Fault::TooLarge)?;
         Ok(Document { body: bytes.to_vec(), cache_control: parts.get(2).as_string() })
+    }
+}
+
+impl RecordStore for WorkerPorts {
+    async fn read_record(&self, name: &str) -> Result<Option<String>, Fault> {
+        let store = self.event.env.binding(KEYS_BINDING).ok_or(Fault::NotBound)?;
+        let read = js::read_store(&store, name, limits::KV_CACHE_S, number(limits::KV_MS));
+        let read = self.poller.wait(read, limits::KV_MS).await;
+        read.map(|text| text.as_string()).map_err(|error| {
+            log_error("API keys cannot be read from KV");
+            rejection(&error)
+        })
+    }
+
+    async fn write_records(&self, records: &[Record]) -> Result<(), Fault> {
+        let store = self.event.env.binding(KEYS_BINDING).ok_or(Fault::NotBound)?;
+        let mut lines = String::new();
+        for Record { name, text, keep_s } in records {
+            let keep_s = keep_s.unwrap_or_default().to_string();
+            lines.extend([name, "\n", text, "\n", &keep_s, "\n"]);
+        }
+        let written = js::write_records(&store, &lines, number(limits::KV_MS));
+        self.poller.wait(written, limits::KV_MS).await.map(|_| ()).map_err(|error| {
+            log_error("API keys cannot be written to KV");
+            rejection(&error)
+        })
     }
 }
 

@@ -184,7 +184,7 @@ impl Log {
     fn read_entries(&self, keys: &str) -> worker::Result<LogPage> {
         let mut entries = Vec::new();
         for (index, text) in keys.split(',').enumerate() {
-            let key = RevocationKey::try_from(text.to_owned()).ok().filter(|_| index < limits::TOKEN_KEYS);
+            let key = RevocationKey::try_from(text.to_owned()).ok().filter(|_| index < limits::ENTRIES_READ);
             let key = key.ok_or("the keys cannot be read")?;
             entries.extend(self.entries("FROM entries WHERE mark = ?", vec![String::from(key).into()])?);
         }

@@ -12,6 +12,7 @@ use std::{
 use serde_json::{Value, json};
 
 use super::{
+    api_keys::ApiKeyVerifier,
     assertion::{Caller, Opening},
     denial::Denial,
     introspector::Introspector,
@@ -20,13 +21,15 @@ use super::{
     limits,
     metrics::Metrics,
     permits::Lease,
-    ports::{Backchannels, KeySource, SignatureVerifier},
+    ports::{Backchannels, KeySource, RecordStore, SignatureVerifier},
     rate_limiter::RateLimiter,
     settings::{Misconfiguration, Settings},
     upstream::Upstream,
 };
 use portcullis_policy::Policy;
-use portcullis_token::{self as token, TokenError, VerifiedToken, keys::Key, revocation::RevocationKeys};
+use portcullis_token::{
+    self as token, ApiKey, TokenError, UnixMillis, VerifiedToken, keys::Key, revocation::RevocationKeys,
+};
 
 /// Verifies tokens, and caches those that it has verified for a short while: one signature check
 /// serves many requests.
@@ -36,7 +39,7 @@ use portcullis_token::{self as token, TokenError, VerifiedToken, keys::Key, revo
 pub(super) struct Authenticator {
     /// By issuer index.
     pub(super) issuers: Vec<Rc<Issuer>>,
-    /// Those whose tokens are opaque.
+    /// Those with an introspection endpoint.
     opaque: Vec<Rc<Issuer>>,
     /// By the token's text, which is compared in full.
     tokens: RefCell<LimitedCache<Rc<str>, Rc<AuthenticatedToken>, BuildHasherDefault<SignatureHasher>>>,
@@ -149,7 +152,7 @@ impl Authenticator {
         &self,
         shown: ShownToken<'_>,
         source: &mut Option<&'static str>,
-        ports: &(impl Backchannels + KeySource + SignatureVerifier),
+        ports: &(impl Backchannels + KeySource + RecordStore + SignatureVerifier),
     ) -> Result<Rc<AuthenticatedToken>, Denial> {
         let text = shown.text;
         if text.len() > token::limits::TOKEN_BYTES {
@@ -166,17 +169,21 @@ impl Authenticator {
             return Ok(token);
         }
         self.misses.set(self.misses.get().saturating_add(1));
-        let token = Rc::new(match self.opaque_issuer(shown) {
-            Some((issuer, introspector)) => {
-                *source = Some("introspection");
-                // A token that was active once is no guess.
-                if !self.tokens.borrow().contains(text) {
-                    shown.limiter.check_failed_auth(shown.client, now)?;
-                }
-                // Apart, so that requests with JWTs do not carry its state.
-                Box::pin(verify_opaque(issuer, introspector, shown, ports)).await?
-            }
-            None => self.verify(text, Purpose::Access, source, ports).await?,
+        // A token that was active once is no guess.
+        let may_ask = |now| {
+            let is_known = self.tokens.borrow().contains(text);
+            if is_known { Ok(()) } else { shown.limiter.check_failed_auth(shown.client, now) }
+        };
+        // Apart, so that requests with JWTs do not carry the state of other tokens.
+        let token = Rc::new(if let Some((issuer, keys)) = self.api_key_issuer(text) {
+            *source = Some("kv");
+            Box::pin(verify_api_key((issuer, keys), shown, may_ask, ports)).await?
+        } else if let Some((issuer, introspector)) = self.opaque_issuer(shown) {
+            *source = Some("introspection");
+            may_ask(now)?;
+            Box::pin(verify_opaque(issuer, introspector, shown, ports)).await?
+        } else {
+            self.verify(text, Purpose::Access, source, ports).await?
         });
         let identity = token.verified.identity();
         // An introspection is not used after `exp` (RFC 7662, section 4).
@@ -220,6 +227,12 @@ impl Authenticator {
         Some((issuer, issuer.introspector.as_ref()?))
     }
 
+    /// Returns the issuer of API keys whose prefix a text has. It is then a key or nothing: no other server sees it.
+    fn api_key_issuer(&self, text: &str) -> Option<(&Rc<Issuer>, &ApiKeyVerifier)> {
+        let has_prefix = |(_, keys): &(_, &ApiKeyVerifier)| ApiKey::has_prefix(text, &keys.prefix);
+        self.issuers.iter().find_map(|issuer| Some((issuer, issuer.api_keys.as_ref()?)).filter(has_prefix))
+    }
+
     /// Returns the sizes and counts of the token cache for `/status`.
     pub(super) fn cache_status(&self) -> Value {
         let (tokens, bytes) = self.tokens.borrow().usage();
@@ -259,4 +272,18 @@ async fn verify_opaque(
 ) -> Result<AuthenticatedToken, Denial> {
     let asked = introspector.verify((shown.text, &issuer.token), (shown.client, shown.request_id), ports);
     Ok(AuthenticatedToken::new(asked.await?, issuer, None, issuer.is_revocable))
+}
+
+async fn verify_api_key(
+    (issuer, keys): (&Rc<Issuer>, &ApiKeyVerifier),
+    shown: ShownToken<'_>,
+    may_read: impl FnOnce(UnixMillis) -> Result<(), Denial>,
+    ports: &impl RecordStore,
+) -> Result<AuthenticatedToken, Denial> {
+    // Before the store is read: a key in another place is refused anyway.
+    if issuer.token_header.as_deref() != shown.header {
+        return Err(Denial::TokenMisplaced);
+    }
+    let verified = keys.verify((shown.text, &issuer.token), may_read, ports).await?;
+    Ok(AuthenticatedToken::new(verified, issuer, None, issuer.is_revocable))
 }

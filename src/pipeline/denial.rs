@@ -74,6 +74,10 @@ denials! {
         "Authentication service unavailable",
     ProofsUnavailable = 503 "proofs_unavailable" "The gateway cannot check proofs of possession at the moment",
     BackendUnavailable = 503 "signature_backend_unavailable" "The gateway cannot check tokens at the moment",
+    /// `fault` is a code for the log alone.
+    ApiKeysUnavailable { fault: &'static str } = 503 "api_keys_unavailable" "Authentication service unavailable",
+    /// `detail` says where, and what to send instead; it holds nothing of the body.
+    ApiKeysMalformed { detail: String } = 400 "api_keys_malformed" "The body is not a list of API keys",
     /// `detail` says where, and what to send instead; it holds nothing of the body.
     PushMalformed { detail: String } = 400 "push_malformed" "The body is not a list of revocations",
     PushTooLarge = 413 "push_too_large" "The list of revocations is too long; send it in several requests",
@@ -113,7 +117,11 @@ impl Denial {
 
     /// Returns the text for the client.
     pub(super) fn detail(&self) -> &str {
-        if let Self::PushMalformed { detail } = self { detail } else { self.wording().2 }
+        if let Self::PushMalformed { detail } | Self::ApiKeysMalformed { detail } = self {
+            detail
+        } else {
+            self.wording().2
+        }
     }
 
     /// Returns what is wrong with a request that its document does not describe.
@@ -127,7 +135,10 @@ impl Denial {
 
     /// Returns details for the log that no client may see.
     pub(super) fn detail_for_log(&self) -> Option<&str> {
-        if let Self::AuthorizationUnavailable { fault, .. } | Self::IntrospectionUnavailable { fault, .. } = self {
+        if let Self::AuthorizationUnavailable { fault, .. }
+        | Self::IntrospectionUnavailable { fault, .. }
+        | Self::ApiKeysUnavailable { fault } = self
+        {
             return Some(fault);
         }
         if let Self::Misconfigured { fault } = self { Some(fault) } else { None }

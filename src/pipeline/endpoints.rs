@@ -1,4 +1,4 @@
-//! The gateway's own endpoints: `/health`, `/ready`, `/status`, `/metrics`, the operators' page, the push of revocations, security events, the
+//! The gateway's own endpoints: `/health`, `/ready`, `/status`, `/metrics`, the operators' page, the pushes of revocations and API keys, security events, the
 //! public keys of assertions, and the metadata of resources. They come before any route and show no internal URL. Operators see names and details;
 //! others learn from `/status` and `/ready` only the state of the gateway.
 
@@ -6,7 +6,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     answer::Answer,
-    authenticator::Purpose,
+    authenticator::{AuthenticatedToken, Purpose},
     credentials,
     denial::Denial,
     exchange::Exchange,
@@ -58,6 +58,8 @@ impl Gateway {
             Endpoint::Page => self.answer_page(None, path, request_id, ports).await,
             Endpoint::Operation => self.answer_page(Some(exchange), path, request_id, ports).await,
             Endpoint::Push => self.answer_push(exchange, ports).await,
+            // Boxed, so that other requests have no room for it.
+            Endpoint::ApiKeys => Box::pin(self.answer_api_keys(exchange, ports)).await,
             Endpoint::AssertionKeys => self.answer_assertion_keys(request_id),
             Endpoint::Events(form, issuer) => self.answer_event((form, issuer), exchange, ports).await,
             Endpoint::Metadata(resource) => {
@@ -169,16 +171,25 @@ impl Gateway {
         Ok(answer)
     }
 
-    /// A push of an issuer, which revokes tokens of its own.
-    async fn answer_push<P: Ports>(&self, exchange: &mut Exchange<'_>, ports: &P) -> Result<Answer, Denial> {
-        let head = exchange.head;
-        let text = credentials::bearer(head)?;
+    /// Verifies the service token of a push.
+    pub(super) async fn verify_pusher<P: Ports>(
+        &self,
+        exchange: &mut Exchange<'_>,
+        ports: &P,
+    ) -> Result<AuthenticatedToken, Denial> {
+        let text = credentials::bearer(exchange.head)?;
         let token = self.authenticator.verify(text, Purpose::Push, &mut exchange.key_source, ports).await?;
         if token.verified.identity().confirmation.is_some() {
             return Err(ProofError::TokenBound.into());
         }
         // The log and not the copy: the holder of a leaked key could revoke the key that replaces it.
         self.revocations.check_log(token.revocation_keys.as_ref(), ports).await?;
+        Ok(token)
+    }
+
+    /// A push of an issuer, which revokes tokens of its own.
+    async fn answer_push<P: Ports>(&self, exchange: &mut Exchange<'_>, ports: &P) -> Result<Answer, Denial> {
+        let token = self.verify_pusher(exchange, ports).await?;
         // Not 400 `push_malformed`: an issuer does not repeat a push that is malformed.
         let body = ports
             .read_body(limits::PUSH_BYTES)

@@ -20,14 +20,15 @@ impl Gateway {
     ) -> Result<Answer, Denial> {
         let issuer = self.authenticator.issuers.get(index).ok_or(Refusal::RouteUnknown)?;
         let receiver = issuer.receivers.iter().find(|known| known.form() == form).ok_or(Refusal::RouteUnknown)?;
-        exchange.received = Some(Received { form, result: None });
+        let event_type = if form == EventForm::Logout { "gateway.logout" } else { "gateway.security_event" };
+        exchange.received = Some(Received { event_type, result: None });
         let received = self.receive(receiver, issuer, exchange, ports).await;
         let result = received.as_ref().map_or_else(Denial::code, |event| event.result.name());
         let (name, form_name) = (&issuer.name, form.name());
         self.metrics.count(format_args!(
             "gateway_security_events_total{{issuer=\"{name}\",form=\"{form_name}\",result=\"{result}\"}}"
         ));
-        exchange.received = Some(Received { form, result: Some(received?.result) });
+        exchange.received = Some(Received { event_type, result: Some(received?.result.name()) });
         receiver.last_at.set(Some(ports.now()));
         let status = if form == EventForm::Logout { 200 } else { 202 };
         Ok(Answer::empty(status, &exchange.ids.request_id))

@@ -46,7 +46,7 @@ pub(super) struct Exchange<'a> {
     pub(super) fault: Option<&'static str>,
     /// Whether it is for one of the gateway's own endpoints.
     pub(super) is_endpoint: bool,
-    /// The security event of the request, if it is for the endpoint of one.
+    /// The security event or the push of the request, if it is for the endpoint of one.
     pub(super) received: Option<Received>,
 }
 

@@ -11,13 +11,14 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use sha2::{Digest as _, Sha256};
 
 use super::{
+    api_keys::ApiKeyVerifier,
     denial::Denial,
     event_receiver::EventReceiver,
     introspector::Introspector,
     limits,
     metrics::Metrics,
     permits::Permits,
-    ports::{BackgroundTask, KeyOwner, KeySource, KeyTask, Runtime, SignatureVerifier},
+    ports::{BackgroundTask, KeyOwner, KeySource, KeyTask, RecordStore, Runtime, SignatureVerifier},
     settings::{Misconfiguration, Settings, is_plain_http},
     upstream::Upstream,
     wire::Fault,
@@ -47,8 +48,10 @@ pub(super) struct Issuer {
     pub(super) pusher: Option<TokenPolicy>,
     /// Of security events that revoke its tokens.
     pub(super) receivers: Vec<EventReceiver>,
-    /// Who says what its tokens mean; `None` if they are JWTs.
+    /// Who says what its opaque tokens mean, if it has any.
     pub(super) introspector: Option<Introspector>,
+    /// Who finds the records of its API keys, if its tokens are those.
+    pub(super) api_keys: Option<ApiKeyVerifier>,
     /// `issuer` that a discovery document must have.
     issuer: String,
     /// URL of the key set or, with `has_discovery`, of the document that names it. Empty if the policy holds the keys.
@@ -118,6 +121,7 @@ impl Issuer {
             is_revocable: issuer.revocable,
             receivers: EventReceiver::of_issuer(issuer, &token, settings),
             introspector,
+            api_keys: issuer.api_keys.as_ref().map(|config| ApiKeyVerifier::new(&issuer.name, config, &metrics)),
             pusher: issuer.revocations_from.as_ref().map(|from| pusher_policy(&token, from)),
             token,
             token_header: issuer.token_header.clone(),
@@ -218,7 +222,15 @@ impl Issuer {
     }
 
     /// Returns why its tokens cannot be checked, for a readiness check that has `begun`.
-    pub(super) async fn readiness_fault(&self, begun: UnixMillis, ports: &impl KeySource) -> Option<String> {
+    pub(super) async fn readiness_fault(
+        &self,
+        begun: UnixMillis,
+        ports: &(impl KeySource + RecordStore),
+    ) -> Option<String> {
+        if let Some(keys) = &self.api_keys {
+            let is_ready = keys.is_ready(ports).await;
+            return (!is_ready).then(|| ["the API keys of issuer ", &self.name, " cannot be read"].concat());
+        }
         if let Some(introspector) = &self.introspector {
             let resting = || ["the introspection endpoint of issuer ", &self.name, " does not answer"].concat();
             let fault = introspector.fault().map(str::to_owned);

@@ -156,6 +156,12 @@ pub const INACTIVE_MS: u64 = 5_000;
 /// Inactive tokens that an isolate remembers for each introspection endpoint: half a megabyte.
 pub const INACTIVE_TOKENS: usize = 4_096;
 
+/// API keys without a record that an isolate remembers for each issuer, for [`INACTIVE_MS`].
+pub const REFUSED_API_KEYS: usize = INACTIVE_TOKENS;
+
+/// Seconds for which KV keeps a record at least.
+pub const KV_LEAST_S: u64 = 60;
+
 /// Milliseconds from the first try, within which a further one must be able to end; otherwise it does not begin.
 pub const RETRY_TOTAL_MS: u64 = 30_000;
 

@@ -3,14 +3,13 @@
 
 use serde::Serialize;
 
-use portcullis_token::{EventForm, EventResult};
-
-/// A security event.
+/// A security event, or a push of API keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Received {
-    pub(super) form: EventForm,
+    /// Type of its audit event.
+    pub(super) event_type: &'static str,
     /// What it did; `None` if it was refused.
-    pub(super) result: Option<EventResult>,
+    pub(super) result: Option<&'static str>,
 }
 
 /// The log record of one request.
@@ -51,7 +50,7 @@ pub struct LogRecord {
     /// Milliseconds that the upstream took.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream_ms: Option<u64>,
-    /// `token`, `memory`, `kv` or `issuer`: where the token's key came from; `introspection` for an opaque token that was
+    /// `token`, `memory`, `kv` or `issuer`: where the token's key or the record of an API key came from; `introspection` for an opaque token that was
     /// not cached.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache: Option<&'static str>,
@@ -78,14 +77,14 @@ impl LogRecord {
         to_json(self)
     }
 
-    /// Returns the audit event, as JSON: of a request that was refused with 401, 403 or 429, and of each security event.
+    /// Returns the audit event, as JSON: of a request that was refused with 401, 403 or 429, of each security event, and of
+    /// each push of API keys.
     pub fn audit_event(&self) -> Option<String> {
         let is_denied = matches!(self.status, 401 | 403 | 429);
         let (event_type, result, detail) = match self.received {
-            Some(Received { form, result }) => {
-                let event_type = if form == EventForm::Logout { "gateway.logout" } else { "gateway.security_event" };
+            Some(Received { event_type, result }) => {
                 let outcome = if self.status >= 500 { "failed" } else { "denied" };
-                let done = result.map(|result| (event_type, "success", result.name()));
+                let done = result.map(|result| (event_type, "success", result));
                 done.or_else(|| Some((event_type, outcome, self.code?)))?
             }
             None => ("gateway.access", "denied", self.code.filter(|_| is_denied)?),

@@ -19,7 +19,7 @@ use portcullis_policy::{METHODS, Policy, sorted};
 const BUCKETS_MS: [u64; 11] = [5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000];
 
 /// Families in the order of the page: name, kind, meaning.
-const FAMILIES: [(&str, &str, &str); 13] = [
+const FAMILIES: [(&str, &str, &str); 14] = [
     ("gateway_requests_total", "counter", "Requests, by the pattern of their route."),
     ("gateway_request_duration_seconds", "histogram", "Time from a request's arrival to its answer's headers."),
     ("gateway_denials_total", "counter", "Requests that the gateway refused, by the code of the answer."),
@@ -34,6 +34,7 @@ const FAMILIES: [(&str, &str, &str); 13] = [
         "counter",
         "Tokens that an issuer's introspection endpoint was asked about, by result.",
     ),
+    ("gateway_api_keys_total", "counter", "API keys that were not in the token cache, and pushes of them, by result."),
     ("gateway_breaker_state", "gauge", "An upstream's worst breaker in this isolate: 0 closed, 1 half open, 2 open."),
     ("gateway_keys_age_seconds", "gauge", "Age of an issuer's keys in this isolate."),
     ("gateway_revocation_age_seconds", "gauge", "Age of the copy of the revocation log in this isolate."),

@@ -50,6 +50,26 @@ pub trait KeySource: Runtime {
     async fn fetch_document(&self, url: &str) -> Result<Document, Fault>;
 }
 
+/// Records that all isolates share, with eventual consistency.
+pub trait RecordStore: Runtime {
+    /// Reads a record; `None` if there is none. The host logs a failure.
+    async fn read_record(&self, name: &str) -> Result<Option<String>, Fault>;
+
+    /// Writes records. All of them are durable unless it fails, which the host logs.
+    async fn write_records(&self, records: &[Record]) -> Result<(), Fault>;
+}
+
+/// A record of the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Its name, without line breaks.
+    pub name: String,
+    /// Its text, without line breaks.
+    pub text: String,
+    /// Seconds after which the store deletes it, if ever.
+    pub keep_s: Option<u64>,
+}
+
 /// Whose key it is. Clients are many, so their keys must not displace others from a cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyOwner {
@@ -217,6 +237,7 @@ pub trait Ports:
     + ClientTls
     + KeySource
     + ProofLog
+    + RecordStore
     + RevocationLog
     + RateLimitCounter
     + MetricsStore

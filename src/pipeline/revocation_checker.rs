@@ -12,7 +12,7 @@ use super::{
 use portcullis_policy::{Policy, RevocationCheck};
 use portcullis_token::{
     UnixMillis,
-    revocation::{LogPage, RevocationCache, RevocationEntry, RevocationKeys, RevocationPlan, limits},
+    revocation::{LogPage, RevocationCache, RevocationEntry, RevocationKey, RevocationKeys, RevocationPlan, limits},
 };
 
 /// The local copy of the revocation log, and how it is kept fresh.
@@ -70,11 +70,22 @@ impl RevocationChecker {
     ) -> Result<(), Denial> {
         let Some(keys) = keys else { return Ok(()) };
         let asked: Vec<_> = keys.iter().collect();
-        let answer = log.read_log(LogPart::Entries(&asked), false).await;
-        let mut page = answer.ok().and_then(|answer| LogPage::from_json(&answer.text)).ok_or(UNKNOWN)?;
-        page.entries.retain(|entry| asked.contains(&entry.key));
-        self.note(&page.entries, log);
+        self.note(&read_entries(&asked, log).await?, log);
         self.check_copy(keys)
+    }
+
+    /// Returns which of these keys the log knows to be revoked, sorted.
+    pub(super) async fn revoked_among(
+        &self,
+        keys: &[RevocationKey],
+        log: &impl RevocationLog,
+    ) -> Result<Vec<RevocationKey>, Denial> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut found: Vec<_> = read_entries(keys, log).await?.iter().map(|entry| entry.key).collect();
+        found.sort_unstable();
+        Ok(found)
     }
 
     /// Returns whether revoked tokens can be recognised.
@@ -209,6 +220,14 @@ async fn read_page(
     let LogText { text, cached } = ports.read_log(part, may_be_cached).await.map_err(code)?;
     let page = LogPage::from_json(&text).ok_or("log_malformed")?;
     Ok((page, (!cached).then_some(asked_at)))
+}
+
+/// Reads entries from the log itself.
+async fn read_entries(asked: &[RevocationKey], log: &impl RevocationLog) -> Result<Vec<RevocationEntry>, Denial> {
+    let answer = log.read_log(LogPart::Entries(asked), false).await;
+    let mut page = answer.ok().and_then(|answer| LogPage::from_json(&answer.text)).ok_or(UNKNOWN)?;
+    page.entries.retain(|entry| asked.contains(&entry.key));
+    Ok(page.entries)
 }
 
 /// Appends entries to the log, in the form of a page.

@@ -94,6 +94,17 @@ fn issuer_part(issuer: &Issuer, now: UnixMillis) -> Part {
     if let Some(introspector) = &issuer.introspector {
         return introspector_part(&issuer.name, introspector);
     }
+    if let Some(keys) = &issuer.api_keys {
+        let error = keys.last_error.get();
+        let condition = if error.is_none() { Condition::Healthy } else { Condition::Degraded };
+        let document = object([
+            ("name", issuer.name.as_str().into()),
+            ("status", condition.into()),
+            ("api_keys", keys.prefix.as_str().into()),
+            ("last_error", error.into()),
+        ]);
+        return (condition, document);
+    }
     let known = issuer.known();
     // An isolate that has not met a token yet has no keys, which is no fault.
     let condition = match (known.usable(now).is_some(), known.last_error) {

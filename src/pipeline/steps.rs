@@ -272,7 +272,14 @@ impl Gateway {
     async fn end_session<P: Ports>(&self, exchange: &mut Exchange<'_>, ports: &P) {
         let Some(token) = &exchange.token else { return };
         let key = token.revocation_keys.as_ref().and_then(|keys| keys.end());
-        exchange.fault = key.is_none().then_some("the logout revoked nothing: the token has neither sid nor jti");
+        // An API key is ended by the service that has created it, for good.
+        let is_api_key = token.issuer.api_keys.is_some();
+        let key = key.filter(|_| !is_api_key);
+        exchange.fault = key.is_none().then_some(if is_api_key {
+            "the logout revoked nothing: the token is an API key"
+        } else {
+            "the logout revoked nothing: the token has neither sid nor jti"
+        });
         let Some(key) = key else { return };
         let (policy, identity) = (&token.issuer.token, token.verified.identity());
         // The session's youngest token may have been issued this moment.

@@ -8,21 +8,30 @@ import { ROOT } from "../../scripts/lib/paths.js";
 
 // The revocation log's object with additions for tests: /alarm runs the alarm, /alarm-at returns its time,
 // /late-alarm sets it decades ahead, /age makes all entries two minutes older, and each answer has the number
-// of rows read. With the variable LOG_KV each read of KV is logged, and fails for the value fail. UNBOUND names a
+// of rows read. With the variable LOG_KV each read of KV is logged; with the value fail, or fail and a prefix of names,
+// reads and writes fail. UNBOUND names a
 // binding that the gateway lacks.
 export const OBSERVED_LOG = `
 import gateway, { Revocations as Log } from "./entry.js";
-const logged = (store, mode) => ({
-  get: async (name, ...rest) => {
-    console.log("KV read of " + name);
-    if (mode === "fail") {
-      await scheduler.wait(500);
-      throw new Error("fails as the test says");
-    }
-    return store.get(name, ...rest);
-  },
-  put: (...args) => store.put(...args),
-});
+const logged = (store, mode) => {
+  const check = async (name) => {
+    const [what, prefix = ""] = mode.split(" ");
+    if (what !== "fail" || !name.startsWith(prefix)) return;
+    await scheduler.wait(500);
+    throw new Error("fails as the test says");
+  };
+  return {
+    get: async (name, ...rest) => {
+      console.log("KV read of " + name);
+      await check(name);
+      return store.get(name, ...rest);
+    },
+    put: async (name, ...rest) => {
+      await check(name);
+      return store.put(name, ...rest);
+    },
+  };
+};
 export default {
   ...gateway,
   fetch(request, env, context) {

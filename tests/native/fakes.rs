@@ -13,7 +13,8 @@ use portcullis::pipeline::{
     ports::{
         AssertionSigner, Backchannels, ClientTls, Document, Forwarded, Geolocation, KeyOwner, KeySource, LogPart,
         LogText, MetricsStore, OperatorsPage, PagePart, Ports, ProofLog, Question, QuestionBody, RateLimitCounter,
-        RequestValidator, RevocationLog, Runtime, SignatureVerifier, SpanCollector, UpstreamClient,
+        Record, RecordStore, RequestValidator, RevocationLog, Runtime, SignatureVerifier, SpanCollector,
+        UpstreamClient,
     },
     wire::{AnswerFacts, Fault, Forward, HeaderChanges},
 };
@@ -208,6 +209,10 @@ pub(crate) struct FakePorts {
     pub(crate) store_reads: Cell<usize>,
     pub(crate) store_writes: Cell<usize>,
     pub(crate) store_fails: Cell<bool>,
+    /// Seconds for which records are kept, by name.
+    pub(crate) kept_s: RefCell<HashMap<String, Option<u64>>>,
+    /// What another isolate appends to the log during the next write of records.
+    pub(crate) ended_meanwhile: RefCell<Option<RevocationEntry>>,
     /// Milliseconds of a read.
     pub(crate) store_takes_ms: Cell<u64>,
     pub(crate) fetches: Cell<usize>,
@@ -290,6 +295,8 @@ impl FakePorts {
             store_reads: Cell::new(0),
             store_writes: Cell::new(0),
             store_fails: Cell::new(false),
+            kept_s: RefCell::default(),
+            ended_meanwhile: RefCell::default(),
             store_takes_ms: Cell::new(0),
             fetches: Cell::new(0),
             forwarded: RefCell::default(),
@@ -485,6 +492,29 @@ impl KeySource for FakePorts {
             }
         };
         Ok(Document { body: body.into_bytes(), cache_control })
+    }
+}
+
+impl RecordStore for FakePorts {
+    async fn read_record(&self, name: &str) -> Result<Option<String>, Fault> {
+        self.store_reads.set(self.store_reads.get() + 1);
+        if self.store_fails.get() { Err(Fault::TimedOut) } else { Ok(self.store.borrow().get(name).cloned()) }
+    }
+
+    async fn write_records(&self, records: &[Record]) -> Result<(), Fault> {
+        self.store_writes.set(self.store_writes.get() + 1);
+        if self.store_fails.get() {
+            return Err(Fault::TimedOut);
+        }
+        for Record { name, text, keep_s } in records {
+            assert!(keep_s.is_none_or(|secs| secs >= 60), "KV refuses {keep_s:?}");
+            self.store.borrow_mut().insert(name.clone(), text.clone());
+            self.kept_s.borrow_mut().insert(name.clone(), *keep_s);
+        }
+        if let Some(entry) = self.ended_meanwhile.borrow_mut().take() {
+            self.log.borrow_mut().append(entry, self.now.get());
+        }
+        Ok(())
     }
 }
 

@@ -71,6 +71,12 @@ fn facts() -> Vec<(&'static str, &'static str, Value)> {
         ("Issuer", "token_header", headers.clone()),
         ("Issuer", "tenants", some(limits::TENANTS)),
         ("Issuer", "audience", names.clone()),
+        (
+            "ApiKeys",
+            "prefix",
+            json!({ "pattern": format!("^[a-z0-9]{{{},{}}}$", limits::API_KEY_PREFIX_BYTES.start(), limits::API_KEY_PREFIX_BYTES.end()) }),
+        ),
+        ("ApiKeys", "from", table_names),
         ("Issuer", "audience_claim", claim_path()),
         ("Issuer", "algorithms", words(&algorithms)),
         (
@@ -230,7 +236,7 @@ fn refusal_choices() -> Value {
     json!({ "anyOf": bodies, "not": { "required": ["html", "html_file"] } })
 }
 
-/// An issuer says once where its keys are, and which algorithms it uses, or names a provider.
+/// An issuer says once where its keys are, and which algorithms it uses, or names a provider; or its tokens are opaque.
 fn issuer_choices() -> Value {
     let discovery = json!({ "required": ["discovery"], "properties": { "discovery": { "const": true } } });
     let url = json!({ "required": ["jwks_url"] });
@@ -243,9 +249,16 @@ fn issuer_choices() -> Value {
             { "required": ["jwks_upstream", "jwks_path"] },
             set,
             file,
-            { "required": ["provider"], "not": { "anyOf": places } }
+            { "required": ["provider"], "not": { "anyOf": places } },
+            { "required": ["introspection"] },
+            { "required": ["api_keys"] }
         ],
-        "anyOf": [{ "required": ["algorithms"] }, { "required": ["provider"] }]
+        "anyOf": [
+            { "required": ["algorithms", "audience"] },
+            { "required": ["provider", "audience"] },
+            { "required": ["introspection", "audience"] },
+            { "required": ["api_keys"] }
+        ]
     })
 }
 

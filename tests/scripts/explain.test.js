@@ -178,6 +178,24 @@ test("explain says that a logout token is no access token", async (t) => {
   assert.match(said.out, /The token is refused: 401 token_type_invalid/);
 });
 
+test("explain checks the form of an API key, and does not show it", async (t) => {
+  const file = join(temporaryFolder(t, "policy"), "gateway.toml");
+  const issuer = '[issuers.partners]\nissuer = "keys"\napi_keys = { prefix = "pck", from = "auth-service" }\n';
+  writeFileSync(file, readFileSync(POLICY, "utf8") + issuer);
+  const key = "pck_000102030405060708090a0b0c0d0e0f10111213be8e0deb";
+  for (const [text, request, code, expected] of [
+    [key, [], 0, /pass {2}checksum/],
+    [key, ["GET", "/api/v1/auth/me"], 1, /No decision about the request/],
+    [`${key}0`, [], 1, /FAIL {2}checksum .*\[token_malformed\]\n\nThe token is refused: 401 token_malformed/],
+  ]) {
+    const said = await pipe(text, ["--file", file, ...request]);
+    assert.deepEqual([said.code, said.err], [code, ""], said.out);
+    assert.match(said.out, /pass {2}prefix +pck_ is issuer partners$/m);
+    assert.match(said.out, expected);
+    assert.ok(!said.out.includes(key.slice(4)));
+  }
+});
+
 test("explain knows where a request comes from and which host it is for", async (t) => {
   const folder = temporaryFolder(t, "policy");
   const file = join(folder, "gateway.toml");

@@ -87,7 +87,7 @@ impl<'a> Decider<'a> {
         let destination = Destination::find(&self.table, method, &target);
         let Destination::Route(found) = destination.map_err(|miss| refuse(&miss.into(), path))? else {
             let endpoint = Endpoint::find(self.policy, method, path).map_err(|refusal| refuse(&refusal, path))?;
-            if endpoint == Endpoint::Push {
+            if matches!(endpoint, Endpoint::Push | Endpoint::ApiKeys) {
                 let (refusal, _) = refuse(&Refusal::CredentialsMissing, path);
                 return Err((refusal, ": a push needs a service token of its issuer".to_owned()));
             }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use portcullis_policy::{Issuer, JwksSource, Policy, Proof, claims_in_rules};
 use portcullis_token::{
-    Check, Confirmation, Explanation, ProofError, TokenPolicy, UnixMillis, explain, is_jwt,
+    ApiKey, Check, Confirmation, Explanation, ProofError, TokenError, TokenPolicy, UnixMillis, explain, is_jwt,
     keys::{KeySet, discovery_url, parse_discovery},
     limits, parse,
 };
@@ -69,9 +69,41 @@ fn issuer_of<'a>(policy: &'a Policy, token: &str) -> Option<&'a Issuer> {
     policy.issuers.iter().find(|issuer| issuer.names().iter().any(|name| name == named))
 }
 
+/// Lists what can be checked of an API key, without showing it: its record is in the gateway's store.
+fn explain_api_key(issuer: &Issuer, prefix: &str, subject: &Subject) -> Output {
+    let is_whole = ApiKey::parse(&subject.token, prefix).is_some();
+    let code = TokenError::Malformed.code();
+    let header = issuer.token_header.as_ref();
+    let place = header.map(|header| format!(", accepted from the header {header} only")).unwrap_or_default();
+    let mut lines = vec![format!("  pass  {:<15} {prefix}_ is issuer {}{place}", "prefix", issuer.name)];
+    if is_whole {
+        lines.push(format!("  pass  {:<15} of 48 digits, the last 8", "checksum"));
+        let verdict =
+            "The gateway accepts the key if its record is active; the service that has created it knows its state.";
+        lines.extend([String::new(), verdict.to_owned()]);
+    } else {
+        lines.push(format!(
+            "  FAIL  {:<15} 48 digits of 0-9 and a-f, the last 8 of which fit the others  [{code}]",
+            "checksum"
+        ));
+        lines.extend([String::new(), format!("The token is refused: 401 {code}")]);
+    }
+    let is_undecided = subject.request.is_some();
+    if is_undecided {
+        let hint =
+            "No decision about the request: npm run check decides for a caller with the key's scopes and claims.";
+        lines.extend([String::new(), hint.to_owned()]);
+    }
+    Output::decided(&lines, is_undecided || !is_whole)
+}
+
 /// Lists every check of the token, then the decision about the request.
 pub(crate) fn run(decider: &Decider<'_>, subject: &Subject) -> Output {
     let policy = decider.policy;
+    let mut prefixes = policy.issuers.iter().filter_map(|issuer| Some((issuer, &*issuer.api_keys.as_ref()?.prefix)));
+    if let Some((issuer, prefix)) = prefixes.find(|(_, prefix)| ApiKey::has_prefix(&subject.token, prefix)) {
+        return explain_api_key(issuer, prefix, subject);
+    }
     if let Some(lines) = opaque_lines(policy, &subject.token) {
         return Output::decided(&lines, true);
     }

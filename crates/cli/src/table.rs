@@ -37,6 +37,11 @@ pub(crate) fn render(Decider { policy, overlaps, .. }: &Decider<'_>) -> String {
             let (url, secs) = (&introspection.url, introspection.cache_s);
             format!("note: tokens of {name} are opaque; {url} is asked what they mean, again after {secs} s")
         }));
+        let keys = issuer.api_keys.as_ref();
+        lines.extend(keys.map(|keys| {
+            let (prefix, from) = (&keys.prefix, &keys.from);
+            format!("note: {name} has API keys {prefix}_…, which the service of {from} creates and ends")
+        }));
         let is_fixed = matches!(issuer.jwks(), Some(JwksSource::Policy(_)));
         lines.extend(is_fixed.then(|| format!("note: the keys of {name} are in the policy and do not expire")));
     }

@@ -14,7 +14,7 @@ use crate::{
     access::{Circumstances, Principal, StepUp, permits},
     event_request::events_at,
     model::{Policy, Route},
-    reserved::{JWKS_PATH, PAGE_PATH, PAGE_READS, PUSH_PATH, ROLLBACK_PATH},
+    reserved::{API_KEYS_PATH, JWKS_PATH, PAGE_PATH, PAGE_READS, PUSH_PATH, ROLLBACK_PATH},
     table::{Match, Miss, Table},
     target::{BadTarget, Target},
 };
@@ -128,6 +128,8 @@ pub enum Endpoint {
     Operation,
     /// Pushes of revocations.
     Push,
+    /// Pushes of API keys.
+    ApiKeys,
     /// Public keys of assertions.
     AssertionKeys,
     /// Security events of a form, of the policy's issuer with this index.
@@ -155,6 +157,9 @@ impl Endpoint {
             ROLLBACK_PATH if method == "POST" => (Self::Operation, true, ""),
             _ if is_read && PAGE_READS.contains(&path) => (Self::Operation, true, ""),
             PUSH_PATH if takes_pushes() => (Self::Push, method == "POST", "POST"),
+            API_KEYS_PATH if policy.issuers.iter().any(|issuer| issuer.api_keys.is_some()) => {
+                (Self::ApiKeys, method == "POST", "POST")
+            }
             JWKS_PATH if publishes_keys() => (Self::AssertionKeys, is_read, "GET, HEAD"),
             _ => match events_at(policy, path) {
                 Some((form, issuer)) => (Self::Events(form, issuer), method == "POST", "POST"),

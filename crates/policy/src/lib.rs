@@ -51,10 +51,10 @@ pub use decision::{Destination, Endpoint, Refusal, authorize};
 pub use error::Mistake;
 pub use event_request::{event_path, event_token};
 pub use model::{
-    Assertion, AssertionAlgorithm, Authorizer, Breaker, COOKIE_PREFIX, ClaimValue, Claims, Cors, EncodedPath, Events,
-    HeaderRules, HeaderValue, Introspection, Issuer, JwksSource, Limit, LimitBy, Logout, METHODS, Maintenance, OnDown,
-    Policy, Proof, RefusalTemplate, ReplacePrefix, Resource, Revocation, RevocationCheck, Route, TokenCookie, Upstream,
-    UpstreamTarget, Variants,
+    ApiKeys, Assertion, AssertionAlgorithm, Authorizer, Breaker, COOKIE_PREFIX, ClaimValue, Claims, Cors, EncodedPath,
+    Events, HeaderRules, HeaderValue, Introspection, Issuer, JwksSource, Limit, LimitBy, Logout, METHODS, Maintenance,
+    OnDown, Policy, Proof, RefusalTemplate, ReplacePrefix, Resource, Revocation, RevocationCheck, Route, TokenCookie,
+    Upstream, UpstreamTarget, Variants,
 };
 pub use network::Network;
 pub use portcullis_token::{ClaimPath, ClaimRule};

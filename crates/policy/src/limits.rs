@@ -134,6 +134,9 @@ pub const BACKCHANNEL_TIMEOUT_MS: Bounds = 1..=10_000;
 /// Seconds for which a decision is used. A permission that is taken away lasts as long.
 pub const AUTHORIZER_CACHE_S: Bounds = 0..=300;
 
+/// Characters of the prefix of API keys: enough to tell products apart, and short in a key.
+pub const API_KEY_PREFIX_BYTES: RangeInclusive<usize> = 2..=16;
+
 /// Seconds for which an introspection is used. A token that is ended is accepted for as long.
 pub const INTROSPECTION_CACHE_S: Bounds = 1..=300;
 

@@ -185,6 +185,9 @@ pub(crate) const PAGE_PATH: &str = "/_gateway/";
 pub(crate) const PAGE_READS: [&str; 2] = ["/_gateway/refusals", "/_gateway/policy"];
 pub(crate) const ROLLBACK_PATH: &str = "/_gateway/rollback";
 
+/// Path for pushes of API keys.
+pub(crate) const API_KEYS_PATH: &str = "/_gateway/api-keys";
+
 /// Bindings of the gateway itself, and what the names of others begin with. None is a service.
 const OWN_BINDINGS: [&str; 3] = ["KEYS", "METRICS", "REVOCATIONS"];
 const LIMIT_BINDINGS: &str = "LIMIT_";

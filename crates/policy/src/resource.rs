@@ -54,7 +54,6 @@ impl Policy {
     /// Returns the index of the resource that a route belongs to. Only routes that read tokens from `Authorization`
     /// belong to one: clients of others have nothing to send.
     pub fn resource_of(&self, route: &Route) -> Option<usize> {
-        let is_bearer = |issuer: &Issuer| providers::token_header(issuer).is_none();
         let reads_authorization = match &route.issuers {
             _ if route.access == Access::Public => false,
             None => self.issuers.iter().any(is_bearer),
@@ -92,14 +91,13 @@ impl Policy {
         self.protected_routes().iter().map(|routes| routes.iter().any(takes_proofs)).collect()
     }
 
-    /// Returns the issuers of these routes whose tokens clients send in `Authorization`. A proxy gets the tokens of
-    /// others.
+    /// Returns the issuers of these routes whose tokens clients send in `Authorization`.
     pub(crate) fn bearer_issuers<'a>(&'a self, routes: &[(usize, &'a Route)]) -> impl Iterator<Item = &'a Issuer> {
         let takes_all = routes.iter().any(|(_, route)| route.issuers.is_none());
         let named = routes.iter().filter_map(|(_, route)| route.issuers.as_ref()).flatten();
         let named: HashSet<&str> = named.map(String::as_str).collect();
         let accepted = self.issuers.iter().filter(move |issuer| takes_all || named.contains(&*issuer.name));
-        accepted.filter(|issuer| providers::token_header(issuer).is_none())
+        accepted.filter(|issuer| is_bearer(issuer))
     }
 
     /// Returns the authorization servers and the scopes of each resource that are used unless it names others.
@@ -110,6 +108,12 @@ impl Policy {
         };
         self.protected_routes().into_iter().map(defaults).collect()
     }
+}
+
+/// Returns whether clients get an issuer's tokens from an authorization server and send them in `Authorization`. A proxy
+/// gets those of a token header, and people API keys.
+fn is_bearer(issuer: &Issuer) -> bool {
+    providers::token_header(issuer).is_none() && issuer.api_keys.is_none()
 }
 
 /// Returns the scopes in the rules of routes.

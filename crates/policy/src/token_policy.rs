@@ -1,6 +1,6 @@
 //! How each issuer's tokens are checked, from the policy.
 
-use portcullis_token::{Algorithm, ClaimNames, ClaimPath, TokenPolicy};
+use portcullis_token::{Algorithm, ClaimNames, ClaimPath, TokenPolicy, limits::DATE_SECS};
 
 use crate::{
     access::{ACR, AUTH_TIME, Access},
@@ -61,11 +61,17 @@ impl Issuer {
             self.algorithms.iter().flatten().map(|name| Algorithm::from_name(name)).collect::<Option<_>>()?;
         let usual = ClaimNames::default();
         let or = |path: &Option<ClaimPath>, usual: ClaimPath| path.clone().unwrap_or(usual);
+        // The gateway's records of keys are for it alone, and its issuer decides how long they are valid.
+        let (audience, claim, max_lifetime_s) = if self.api_keys.is_some() {
+            (vec![self.issuer.clone()], "iss", DATE_SECS)
+        } else {
+            (self.audience.clone(), "aud", self.max_lifetime_s)
+        };
         (algorithms.is_empty() == self.has_opaque_tokens()).then(|| TokenPolicy {
             issuer: self.issuer.clone(),
             tenants: self.tenants.clone(),
-            audience: self.audience.clone(),
-            audience_claim: self.audience_claim.clone().unwrap_or_else(|| vec!["aud".to_owned()]),
+            audience,
+            audience_claim: self.audience_claim.clone().unwrap_or_else(|| vec![claim.to_owned()]),
             algorithms,
             types: self.types.clone(),
             token_type: self.token_type.clone(),
@@ -80,7 +86,7 @@ impl Issuer {
             kept: kept.to_vec(),
             asserted: Vec::new(),
             leeway_s: self.leeway_s,
-            max_lifetime_s: self.max_lifetime_s,
+            max_lifetime_s,
         })
     }
 }

@@ -53,7 +53,12 @@ impl ApiKey {
 
     /// Returns the SHA-256 of the text in base64url, by which stores know the key.
     pub fn digest(&self) -> String {
-        URL_SAFE_NO_PAD.encode(Sha256::digest(&self.0))
+        URL_SAFE_NO_PAD.encode(self.hash())
+    }
+
+    /// Returns the SHA-256 of the text.
+    pub fn hash(&self) -> [u8; 32] {
+        Sha256::digest(&self.0).into()
     }
 }
 

@@ -207,7 +207,7 @@ fn roles(claims: &StrictObject, path: &[String]) -> Result<Vec<String>, TokenErr
 
 /// Reads scopes: a list, or one string with spaces between (RFC 8693, section 4.2). Unless another
 /// claim is mapped, `scp` is read where `scope` is absent: about half of the providers write `scp`.
-fn scopes(claims: &StrictObject, path: &[String]) -> Result<Vec<String>, TokenError> {
+pub(crate) fn scopes(claims: &StrictObject, path: &[String]) -> Result<Vec<String>, TokenError> {
     let is_usual = matches!(path, [name] if name == "scope");
     let found = find(claims, path).filter(|value| !is_absent(value));
     let found = found.or_else(|| claims.member("scp").filter(|_| is_usual));

@@ -34,6 +34,16 @@ impl StrictObject {
         if let Value::Object(map) = value { Some(Self(map)) } else { None }
     }
 
+    /// Returns an inner object of one that was parsed as strict.
+    pub(crate) fn of_inner(value: &Value) -> Option<Self> {
+        value.as_object().cloned().map(Self)
+    }
+
+    /// Returns whether each member has one of these names.
+    pub(crate) fn has_only(&self, names: &[&str]) -> bool {
+        self.0.keys().all(|name| names.contains(&name.as_str()))
+    }
+
     /// Returns a member, `null` included.
     pub fn member(&self, name: &str) -> Option<&Value> {
         self.0.get(name)

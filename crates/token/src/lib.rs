@@ -10,7 +10,8 @@
 //!   what the authority of an opaque token states.
 //! - [`UnverifiedToken::admit_event`] is the only constructor of a [`SecurityEvent`].
 //! - [`explain`] runs the same checks without stopping at the first failure, for a person to read.
-//! - [`ApiKey`] makes and recognises the text of an API key.
+//! - [`ApiKey`] makes and recognises the text of an API key, [`admit_api_key`] admits it by its record, and
+//!   [`parse_api_key_push`] reads what creates and ends records.
 //! - [`parse_proof`] reads a proof that its sender owns a token (RFC 9449).
 //! - [`keys`] reads an issuer's key set and decides when to fetch it.
 //! - [`revocation`] keeps an isolate's copy of the revocation log.
@@ -21,6 +22,7 @@
 
 mod algorithm;
 mod api_key;
+mod api_key_push;
 mod check;
 mod claim_rule;
 mod claims;
@@ -44,6 +46,7 @@ mod time;
 
 pub use algorithm::Algorithm;
 pub use api_key::ApiKey;
+pub use api_key_push::{ApiKeyChange, ApiKeyPush, ENDED_RECORD, admit_api_key, parse_api_key_push};
 pub use check::Check;
 pub use claim_rule::{ClaimPath, ClaimRule, deserialize_claim_path};
 pub use claims::{Identity, VerifiedToken, date};

@@ -39,6 +39,19 @@ pub const API_KEY_RANDOM_BYTES: usize = 20;
 /// Bytes of an API key's checksum: one of four billion mistyped keys passes it.
 pub const API_KEY_CHECKSUM_BYTES: usize = 4;
 
+/// Bytes of the body by which API keys are created and ended: [`API_KEY_CHANGES`] with the longest scopes that services use.
+pub const API_KEYS_BYTES: usize = 256 * 1024;
+
+/// Keys that one such body creates or ends. Each is a write to the store.
+pub const API_KEY_CHANGES: usize = 100;
+
+/// Seconds for which the end of an API key is kept in the revocation log and in the store: much longer than the store takes
+/// to reach every location, and than caches keep a record. As long as revocations of the longest-lived tokens.
+pub const API_KEY_END_S: u64 = 7 * 24 * 60 * 60;
+
+/// Seconds for which the record of an API key is kept after its `exp`, so that its user learns that it has expired.
+pub const API_KEY_EXPIRED_S: u64 = 24 * 60 * 60;
+
 /// Bytes of a proof (DPoP). One with a P-256 key has 600, one with an RSA-4096 key 2 KB.
 pub const PROOF_BYTES: usize = 4 * 1024;
 

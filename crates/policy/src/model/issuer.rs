@@ -8,6 +8,9 @@ use serde_json::Value;
 
 use super::{number, proof::Proof, upstream::Breaker};
 
+/// Longest accepted lifetime, unless an issuer says otherwise.
+pub(crate) const MAX_LIFETIME_S: u32 = 86_400;
+
 /// One issuer of tokens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
@@ -34,7 +37,8 @@ pub struct Issuer {
     /// Tenants whose tokens are accepted, if `issuer` is a template.
     #[serde(default)]
     pub tenants: Vec<String>,
-    /// Audiences that mean this gateway. A token must name one of them.
+    /// Audiences that mean this gateway. A token must name one of them. Needed unless `api_keys` is set.
+    #[serde(default)]
     pub audience: Vec<String>,
     /// The claim with the audience, for providers whose access tokens have no `aud`.
     #[serde(default, deserialize_with = "claim_path", skip_serializing_if = "Option::is_none")]
@@ -59,7 +63,7 @@ pub struct Issuer {
     #[serde(default = "number::<30, u64>")]
     pub leeway_s: u64,
     /// Longest accepted `exp - iat` in seconds. Revocations are kept for as long.
-    #[serde(default = "number::<86_400, u64>")]
+    #[serde(default = "number::<MAX_LIFETIME_S, u64>")]
     pub max_lifetime_s: u64,
     /// Reads the location of the keys from `/.well-known/openid-configuration` below `issuer`.
     pub discovery: Option<bool>,
@@ -84,6 +88,10 @@ pub struct Issuer {
     /// do not go with it. Example:
     /// `introspection = { url = "https://id.example.com/introspect", client_id = "gateway" }`
     pub introspection: Option<Introspection>,
+    /// API keys: its tokens are texts with a prefix, and the gateway has a record of each. They have no audience, no lifetime
+    /// and no signature, so `audience`, `max_lifetime_s`, `proof`, `introspection` and what `introspection` excludes do not
+    /// go with it. Implies `revocable`. Example: `api_keys = { prefix = "pck", from = "auth-service" }`
+    pub api_keys: Option<ApiKeys>,
     /// Whether tokens can be revoked before they expire, by routes with `ends_session`.
     #[serde(default)]
     pub revocable: bool,
@@ -120,6 +128,17 @@ pub struct Introspection {
     /// Circuit breaker. It opens after consecutive outages (no connection, no answer in time, or 502, 503 or 504).
     #[serde(default)]
     pub breaker: Breaker,
+}
+
+/// API keys: `<prefix>_`, 40 random hexadecimal digits, and 8 of a checksum. See docs/standards/api-keys.md.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ApiKeys {
+    /// What its keys begin with: 2 to 16 lower-case letters and digits. No other issuer has the same.
+    pub prefix: String,
+    /// Name of the issuer whose service creates and ends keys at `POST /_gateway/api-keys`. It needs `revocations_from`.
+    pub from: String,
 }
 
 /// Logout tokens of an issuer.
@@ -175,12 +194,16 @@ impl Issuer {
 
     /// Returns whether its tokens can be revoked.
     pub(crate) fn has_revocable_tokens(&self) -> bool {
-        self.revocable || self.revocations_from.is_some() || self.logout.is_some() || self.events.is_some()
+        self.revocable
+            || self.revocations_from.is_some()
+            || self.logout.is_some()
+            || self.events.is_some()
+            || self.api_keys.is_some()
     }
 
     /// Returns whether its tokens have no claims of their own, and no signature.
     pub fn has_opaque_tokens(&self) -> bool {
-        self.introspection.is_some()
+        self.introspection.is_some() || self.api_keys.is_some()
     }
 
     /// Returns whether it accepts events of a form.

@@ -20,7 +20,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use authorizer::Authorizer;
-pub use issuer::{Claims, Events, Introspection, Issuer, JwksSource, Logout};
+pub(crate) use issuer::MAX_LIFETIME_S;
+pub use issuer::{ApiKeys, Claims, Events, Introspection, Issuer, JwksSource, Logout};
 pub use proof::Proof;
 pub use refusal::RefusalTemplate;
 pub use route::{

@@ -39,13 +39,15 @@ impl<'a> Validator<'a> {
         if issuer.issuer.is_empty() {
             self.report(&at.key("issuer"), "issuer is empty; write the exact `iss` of its tokens");
         }
-        self.list(
-            &at.key("audience"),
-            &issuer.audience,
-            limits::NAMES,
-            "audience is empty, or has an empty name; name the `aud` that means this gateway, or its tokens for other \
-             services would pass",
-        );
+        if issuer.api_keys.is_none() {
+            self.list(
+                &at.key("audience"),
+                &issuer.audience,
+                limits::NAMES,
+                "audience is empty, or has an empty name; name the `aud` that means this gateway, or its tokens for other \
+                 services would pass",
+            );
+        }
         self.text(&at.key("issuer"), &issuer.issuer);
         for (key, text) in [
             ("token_type", &issuer.token_type),

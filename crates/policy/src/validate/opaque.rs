@@ -4,7 +4,8 @@ use super::Validator;
 use crate::{
     error::Place,
     limits,
-    model::{Introspection, Issuer},
+    model::{ApiKeys, Introspection, Issuer, MAX_LIFETIME_S},
+    named::find,
     reserved::is_same_header,
     url::check_url,
 };
@@ -14,6 +15,9 @@ impl Validator<'_> {
     pub(super) fn opaque(&mut self, at: &Place<'_>, issuer: &Issuer) {
         if let Some(introspection) = &issuer.introspection {
             self.introspection(&at.key("introspection"), introspection);
+        }
+        if let Some(keys) = &issuer.api_keys {
+            self.api_keys(at, issuer, keys);
         }
         let has_jwks = issuer.jwks_url.is_some()
             || issuer.jwks_upstream.is_some()
@@ -41,13 +45,46 @@ impl Validator<'_> {
                 (Some(header), Some(other)) => is_same_header(header, other),
                 (header, other) => header == other,
             };
-            other.has_opaque_tokens() && is_in_same_place
+            other.introspection.is_some() && is_in_same_place
         };
         let sharing = self.policy.issuers.iter().filter(shares).count();
-        self.require(sharing < 2, at, || {
+        self.require(sharing < 2 || issuer.introspection.is_none(), at, || {
             "several issuers have opaque tokens in the same place, and nothing in a token says whose it is; give them \
              different token_header"
         });
+    }
+
+    fn api_keys(&mut self, at: &Place<'_>, issuer: &Issuer, keys: &ApiKeys) {
+        for (key, is_written) in [
+            ("audience", !issuer.audience.is_empty()),
+            ("audience_claim", issuer.audience_claim.is_some()),
+            ("max_lifetime_s", issuer.max_lifetime_s != u64::from(MAX_LIFETIME_S)),
+            ("proof", issuer.proof.is_some()),
+            ("introspection", issuer.introspection.is_some()),
+        ] {
+            self.require(!is_written, &at.key(key), || [key, " does not go with api_keys; leave it out"].concat());
+        }
+        let at = at.key("api_keys");
+        let prefix = &keys.prefix;
+        let is_plain = prefix.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+        self.require(
+            is_plain && limits::API_KEY_PREFIX_BYTES.contains(&prefix.len()),
+            &at.key("prefix"),
+            || "prefix is not 2 to 16 of a-z and 0-9",
+        );
+        let has_prefix = |other: &&Issuer| other.api_keys.as_ref().is_some_and(|keys| keys.prefix == *prefix);
+        let sharing = self.policy.issuers.iter().filter(has_prefix).count();
+        self.require(
+            sharing < 2,
+            &at.key("prefix"),
+            || "another issuer has the same prefix, and nothing else in a key says whose it is; choose another one",
+        );
+        let pushes = find(&self.policy.issuers, &keys.from).is_some_and(|from| from.revocations_from.is_some());
+        self.require(
+            pushes,
+            &at.key("from"),
+            || "from names no issuer with revocations_from, whose service could create keys; name one that has it",
+        );
     }
 
     fn introspection(&mut self, at: &Place<'_>, introspection: &Introspection) {

@@ -68,5 +68,6 @@ pub const PUSH_ENTRIES: usize = 1_000;
 /// Attempts to write a logout that the gateway saw itself to the log.
 pub const NOTE_TRIES: u32 = 4;
 
-/// Keys of one token: its own, its session's, its user's and its signing key's.
-pub const TOKEN_KEYS: usize = 4;
+/// Entries of one read of single ones: those of a token (its own, its session's, its user's and its signing key's), or of
+/// the API keys of one push.
+pub const ENTRIES_READ: usize = crate::limits::API_KEY_CHANGES;
