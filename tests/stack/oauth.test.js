@@ -37,7 +37,7 @@ describe("the auth service as an authorization server", () => {
     const file = join(temporaryFolder(scope, "policy"), "gateway.toml");
     const shipped = readFileSync(join(ROOT, "gateway.toml"), "utf8");
     writeFileSync(file, shipped.replace('issuer = "auth-service"', `issuer = "${ISSUER}"`));
-    const { status, stderr } = spawnSync(NODE, [join(ROOT, "scripts/policy.js"), "push", "--file", file], {
+    const { status, stderr } = spawnSync(NODE, [join(ROOT, "scripts/policy-push.js"), "--file", file], {
       cwd: ROOT,
       env: { ...process.env, DATA_DIR: stack.data },
       encoding: "utf8",
