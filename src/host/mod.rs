@@ -40,7 +40,7 @@ pub fn fetch(request: web_sys::Request, env: js::Env, context: js::Context) -> R
 fn refuse(request: &web_sys::Request, env: js::Env, denial: Denial) -> Result<JsValue, JsValue> {
     let head = wire::parse_head(&js::read_head(request));
     let ports = WorkerPorts::without_request(env);
-    answer(handle_refused(&head, denial, &ports), &head, Some(request), &ports)
+    answer(handle_refused(&head, denial, &ports), (&head, Some(request)), false, &ports)
 }
 
 async fn handle(
@@ -56,7 +56,7 @@ async fn handle(
     let head = wire::parse_head(&js::read_head(&request));
     let ports = WorkerPorts::new(env, Some((request, context.clone())), poller);
     let handled = gateway.handle(&head, &ports).await;
-    let answer = answer(handled, &head, ports.request(), &ports);
+    let answer = answer(handled, (&head, ports.request()), gateway.has_operators(), &ports);
     for task in ports.take_tasks() {
         run_behind(&context, &gateway, &ports, task);
     }
@@ -66,8 +66,8 @@ async fn handle(
 /// Writes the request's line if it is logged, and an audit event where it was refused. Returns its answer.
 fn answer(
     Handled { outcome, request_id, record }: Handled<web_sys::Response>,
-    head: &Head,
-    request: Option<&web_sys::Request>,
+    (head, request): (&Head, Option<&web_sys::Request>),
+    has_operators: bool,
     ports: &impl Runtime,
 ) -> Result<JsValue, JsValue> {
     if let Some(mut record) = record {
@@ -75,7 +75,7 @@ fn answer(
         record.timestamp = js_sys::Date::new_0().to_iso_string().into();
         let line = record.to_json();
         log_line(&line);
-        if record.code.is_some() {
+        if has_operators && record.code.is_some() {
             js::note_refusal(&line);
         }
         record.audit_event().iter().for_each(|event| log_line(event));

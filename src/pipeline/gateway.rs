@@ -148,6 +148,11 @@ impl Gateway {
         })
     }
 
+    /// Returns whether operators can read what the gateway notes for them.
+    pub fn has_operators(&self) -> bool {
+        self.metrics_token.is_some()
+    }
+
     /// Remembers the proofs that the isolate's gateway before this one has accepted.
     pub fn keep_proofs_of(&mut self, before: &Self) {
         if let (Some(proofs), Some(before)) = (&mut self.proofs, &before.proofs) {
