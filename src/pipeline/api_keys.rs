@@ -139,7 +139,8 @@ impl Gateway {
         let found = issuers.find_map(|issuer| {
             Some((issuer, issuer.api_keys.as_ref()?)).filter(|_| issuer.token.issuer == push.issuer)
         });
-        let (issuer, keys) = found.ok_or_else(|| malformed("issuer is none of API keys".to_owned()))?;
+        // As without API keys: the pusher must not take its items for malformed, because the policy may know the issuer soon.
+        let (issuer, keys) = found.ok_or(Refusal::RouteUnknown)?;
         if keys.from != pusher.issuer.name {
             return Err(Refusal::PermissionMissing { scopes: String::new() }.into());
         }

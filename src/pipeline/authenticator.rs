@@ -9,7 +9,9 @@ use std::{
     slice,
 };
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use super::{
     api_keys::ApiKeyVerifier,
@@ -41,13 +43,15 @@ pub(super) struct Authenticator {
     pub(super) issuers: Vec<Rc<Issuer>>,
     /// Those with an introspection endpoint.
     opaque: Vec<Rc<Issuer>>,
-    /// By the token's text, which is compared in full.
+    /// Whether any issuer has opaque tokens.
+    has_opaque: bool,
+    /// By the token's text, which is compared in full, or by the digest of an opaque token.
     tokens: RefCell<LimitedCache<Rc<str>, Rc<AuthenticatedToken>, BuildHasherDefault<SignatureHasher>>>,
     hits: Cell<u64>,
     misses: Cell<u64>,
 }
 
-/// Hashes a token by the end of its signature. Only verified tokens are keys, so neither a stranger nor a user can
+/// Hashes a token by the end of its signature, or of its digest. Only verified tokens are keys, so neither a stranger nor a user can
 /// choose texts whose hashes collide. An issuer could, and would slow down the lookup of its own tokens.
 #[derive(Default)]
 struct SignatureHasher(u64);
@@ -144,7 +148,8 @@ impl Authenticator {
         let issuers = policy.issuers.iter().enumerate().map(build).collect::<Result<Vec<_>, _>>()?;
         let opaque = issuers.iter().filter(|issuer| issuer.introspector.is_some()).map(Rc::clone).collect();
         let tokens = RefCell::new(LimitedCache::new(limits::TOKEN_CACHE_BYTES));
-        Ok(Self { issuers, opaque, tokens, hits: Cell::new(0), misses: Cell::new(0) })
+        let has_opaque = policy.issuers.iter().any(portcullis_policy::Issuer::has_opaque_tokens);
+        Ok(Self { issuers, opaque, has_opaque, tokens, hits: Cell::new(0), misses: Cell::new(0) })
     }
 
     /// Verifies a token for access, or finds it in the cache. Sets `source` also when the token is refused.
@@ -159,7 +164,10 @@ impl Authenticator {
             return Err(TokenError::TooLarge.into());
         }
         let now = ports.now();
-        let cached = self.tokens.borrow().find(text, now).map(Rc::clone);
+        // By its digest: a server may ignore the end of a token, and a user could then choose texts whose hashes collide.
+        let digest = (self.has_opaque && !token::is_jwt(text)).then(|| URL_SAFE_NO_PAD.encode(Sha256::digest(text)));
+        let known_as = digest.as_deref().unwrap_or(text);
+        let cached = self.tokens.borrow().find(known_as, now).map(Rc::clone);
         let is_current = |token: &Rc<AuthenticatedToken>| {
             token.key.as_ref().is_none_or(|key| token.issuer.still_vouches(key, now, ports))
         };
@@ -171,7 +179,7 @@ impl Authenticator {
         self.misses.set(self.misses.get().saturating_add(1));
         // A token that was active once is no guess.
         let may_ask = |now| {
-            let is_known = self.tokens.borrow().contains(text);
+            let is_known = self.tokens.borrow().contains(known_as);
             if is_known { Ok(()) } else { shown.limiter.check_failed_auth(shown.client, now) }
         };
         // Apart, so that requests with JWTs do not carry the state of other tokens.
@@ -190,9 +198,12 @@ impl Authenticator {
         let leeway_s = if token.is_opaque() { 0 } else { token.issuer.token.leeway_s };
         let expires_at = identity.expires_at.plus(leeway_s.saturating_mul(1000));
         let lease = Lease { since: now, lasts_ms: expires_at.since(now).min(token.issuer.token_cache_ms()) };
-        // The token is the key. The texts of roles and scopes, and nearly all of an opening, are parts of it. A
-        // claim of a rule is kept with the names of its path; the pair counts as two names.
-        let names = identity.roles.iter().chain(&identity.scopes).map(|_| 0);
+        // The token is the key. The texts of roles and scopes, and nearly all of an opening, are parts of a JWT, and not of
+        // an opaque token. A claim of a rule is kept with the names of its path; the pair counts as two names.
+        let copies = if token.is_opaque() { 3 } else { 0 };
+        let names = identity.roles.iter().chain(&identity.scopes).map(|name| name.len().saturating_mul(copies));
+        let stated = [Some(&identity.user_id), identity.email.as_ref(), identity.session_id.as_ref()];
+        let stated = stated.into_iter().flatten().map(|text| text.len().saturating_mul(copies)).filter(|_| copies > 0);
         let claims = identity.claims.iter().flat_map(|(path, value)| {
             let values = value.as_array().map_or(slice::from_ref(value), Vec::as_slice);
             let texts = values.iter().map(|value| value.as_str().map_or(0, str::len));
@@ -204,12 +215,13 @@ impl Authenticator {
             identity.asserted.iter().map(|(name, json)| name.len().saturating_add(json.len().saturating_mul(3)));
         let texts = text.len().saturating_mul(3).saturating_add(proof_bytes);
         let bytes = names
+            .chain(stated)
             .chain(claims)
             .chain(asserted)
             .fold(limits::TOKEN_CACHE_ENTRY_BYTES.saturating_add(texts), |sum, text| {
                 sum.saturating_add(limits::TOKEN_CACHE_NAME_BYTES).saturating_add(text)
             });
-        self.tokens.borrow_mut().insert(text.into(), Rc::clone(&token), bytes, lease);
+        self.tokens.borrow_mut().insert(known_as.into(), Rc::clone(&token), bytes, lease);
         Ok(token)
     }
 

@@ -10,6 +10,7 @@ use crate::{
     fakes::{FakePorts, SECRET, Seen, answer, configured, header, setting, verdict},
     proofs::{CLIENT, proof_of, thumbprint},
     signer::{Signer, claims_at, issuer_table, with},
+    token_cache::cache_of,
 };
 
 const PLACE: &str = "https://id.example/introspect";
@@ -343,6 +344,9 @@ fn a_jwt_is_never_shown_to_the_endpoint() {
         ("with half a header", signed(r#"{"alg":"EdDSA""#, &own), (401, "token_header_malformed")),
         ("with an empty header", signed("{}", &own), (401, "token_header_malformed")),
         ("that is broken", "e30.e30.=".to_owned(), (401, "token_header_malformed")),
+        ("with a dot behind it", format!("{token}."), (401, "token_malformed")),
+        ("with padding behind it", format!("{token}="), (401, "token_malformed")),
+        ("without its last part", token.rsplit_once('.').unwrap().0.replacen('.', ".a.", 1), (401, "token_malformed")),
     ] {
         for path in ["/any", "/opaque"] {
             assert_eq!(outcome(&world, path, &token), (expected, 0), "{attack}");
@@ -358,6 +362,23 @@ fn a_jwt_is_never_shown_to_the_endpoint() {
     }
     assert_eq!(outcome(&world, "/jwt", "never-seen"), ((401, "token_malformed"), 0));
     assert_eq!(outcome(&world, "/opaque", &"x".repeat(16 * 1024 + 1)), ((401, "token_too_large"), 0));
+}
+
+#[test]
+fn a_cached_opaque_token_counts_with_what_its_answer_states() {
+    let world = world();
+    let ports = &world.1;
+    let cached = |token: &str, roles: &[String]| {
+        let bytes = || cache_of(&world.0, ports)["bytes"].as_u64().unwrap();
+        let answer = active(ports, &json!({ "roles": roles }));
+        *ports.decision.borrow_mut() = Ok((200, answer.to_string()));
+        let before = bytes();
+        assert_eq!(outcome(&world, "/opaque", token).0, OK);
+        bytes() - before
+    };
+    let small = cached("one", &[]);
+    let large: Vec<String> = (0..10).map(|index| format!("{index}{}", "r".repeat(1_000))).collect();
+    assert!(cached("two", &large) >= small + 3 * 10_000);
 }
 
 #[test]

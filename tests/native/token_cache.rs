@@ -15,7 +15,7 @@ use crate::{
 
 const ME: &str = "/api/v1/auth/me";
 
-fn cache_of(gateway: &portcullis::pipeline::Gateway, ports: &FakePorts) -> Value {
+pub(crate) fn cache_of(gateway: &portcullis::pipeline::Gateway, ports: &FakePorts) -> Value {
     let status = ports.send_as_operator(gateway, "/status");
     serde_json::from_str::<Value>(&crate::fakes::answer(&status).body).unwrap()["token_cache"].clone()
 }
