@@ -242,7 +242,7 @@ impl ApiError {
     /// 404 for the metadata of a service whose settings name no URLs.
     pub const fn no_metadata() -> Self {
         let mut error = Self::not_found();
-        error.detail = "Metadata needs TOKEN_ISSUER and PUBLIC_URL, both URLs";
+        error.detail = "Metadata needs TOKEN_ISSUER and PUBLIC_URL, both the same URL";
         error
     }
 

@@ -9,13 +9,14 @@ use super::keys::cache_control;
 use crate::{
     auth::Auth,
     http::{ApiError, openapi::refuses},
-    signing::DEFAULT_ISSUER,
 };
 
 /// The metadata of the authorization server (RFC 8414, section 2).
 // It names what clients can reach through the gateway. The endpoints for service tokens and introspection are left out,
 // because they are for services inside the network: the gateway does not route them, and no answer to clients names an
-// internal address. So there is no grant, either: login and refresh are not grants of RFC 6749.
+// internal address. So there is no grant, either: login and refresh are not grants of RFC 6749. The two empty lists say so.
+// Section 3.2 omits empty lists, but `response_types_supported` is required, and without `grant_types_supported` clients
+// assume the authorization code and implicit grants (section 2).
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Metadata {
     /// `iss` of tokens.
@@ -34,14 +35,15 @@ pub(super) struct Metadata {
 
 /// The metadata of the authorization server (RFC 8414).
 ///
-/// It exists if `TOKEN_ISSUER` and `PUBLIC_URL` are URLs.
+/// It exists if `TOKEN_ISSUER` and `PUBLIC_URL` are the same URL, because clients compare the issuer with the URL at which they
+/// find it (section 3.3).
 #[utoipa::path(
     get,
     path = "/.well-known/oauth-authorization-server",
     responses((status = 200, description = "The metadata.", body = Metadata), refuses::Missing)
 )]
 pub(super) async fn metadata(State(auth): State<Auth>) -> Result<impl IntoResponse, ApiError> {
-    let public_url = auth.public_url.as_deref().filter(|_| *auth.issuer != *DEFAULT_ISSUER);
+    let public_url = auth.public_url.as_deref().filter(|url| *url == &*auth.issuer);
     let public_url = public_url.ok_or(ApiError::no_metadata())?;
     let metadata = Metadata {
         issuer: auth.issuer.to_string(),

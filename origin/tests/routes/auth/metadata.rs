@@ -47,11 +47,16 @@ async fn the_metadata_name_the_issuer_and_what_clients_can_reach() {
 }
 
 #[tokio::test]
-async fn without_urls_there_are_no_metadata() {
-    for (issuer, public_url) in [("auth-service", Some(URL)), (URL, None)] {
+async fn metadata_exist_only_at_the_url_that_is_the_issuer() {
+    for (issuer, public_url) in [
+        ("auth-service", Some(URL)),
+        (URL, None),
+        (URL, Some("https://gateway.example.com")),
+        (URL, Some("https://api.example.com:8443")),
+    ] {
         let reply = metadata(&start(issuer, public_url).await).await;
         assert_eq!((reply.status, reply.code().as_str()), (404, "not_found"), "{issuer}");
-        assert_eq!(reply.json()["detail"], "Metadata needs TOKEN_ISSUER and PUBLIC_URL, both URLs");
+        assert_eq!(reply.json()["detail"], "Metadata needs TOKEN_ISSUER and PUBLIC_URL, both the same URL");
     }
 }
 
