@@ -287,12 +287,22 @@ pub const API_KEY_DAYS: std::ops::RangeInclusive<i64> = 1..=366;
 /// Default of the days for which an API key is valid.
 pub const API_KEY_DAYS_DEFAULT: i64 = 90;
 
-/// API keys of one push; the gateway accepts no more.
-pub const API_KEY_PUSH_ITEMS: i64 = 100;
+/// API keys of one push. The gateway stores each by a request of its own, and accepts five times as many.
+pub const API_KEY_PUSH_ITEMS: i64 = 20;
 
-/// Milliseconds after which the end of an API key is pushed again: much longer than [`PUSH_TIME`], and than the clocks of two
-/// processes may differ.
+/// Time for one push of API keys to the gateway, which takes up to ten seconds.
+pub const API_KEY_PUSH_TIME: Duration = Duration::from_secs(15);
+
+/// API keys in a row that the gateway rejects one by one. More of them mean that it rejects every key.
+pub const API_KEY_REJECTIONS: usize = 5;
+
+/// Milliseconds after which the end of an API key is pushed again: longer than [`API_KEY_PUSH_TIME`] and [`CLOCKS_APART_S`]
+/// together.
 pub const API_KEY_END_REPEAT_MS: i64 = 60 * 1000;
+
+/// Milliseconds by which the time of a postponed push may be ahead of the clock: the longest delay, and [`CLOCKS_APART_S`]. A
+/// clock that was wrong wrote a later one.
+pub const API_KEY_DUE_AHEAD_MS: i64 = API_KEY_END_REPEAT_MS + CLOCKS_APART_S * 1000;
 
 /// Milliseconds until an API key that the gateway rejected is pushed again. A rejection is a fault that needs a correction.
 pub const API_KEY_REFUSED_MS: i64 = 60 * 1000;

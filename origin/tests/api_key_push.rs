@@ -1,11 +1,17 @@
 //! API keys that are pushed to the gateway, whatever fails in between.
 
+use std::time::Duration;
+
 use axum::http::StatusCode;
 use portcullis_origin::{
     limits,
-    store::{ApiKeys, Database, Schema},
+    store::{
+        ApiKeys, Database, Schema,
+        api_keys::{KeyState, PendingPush},
+    },
 };
 use reqwest::Method;
+use serde_json::Value;
 
 use crate::{
     routes::auth::api_keys::{KEYS, fields, make},
@@ -66,14 +72,209 @@ async fn an_end_is_pushed_again_after_every_push_that_it_may_have_overtaken() {
     assert_eq!(gateway.until_key_states(4).await[3..], [live(&next)], "and then no more");
 }
 
-async fn until_empty(store: &ApiKeys, now: i64) {
+/// Returns up to a hundred pushes of each state that are due.
+async fn due(store: &ApiKeys, now: i64) -> Vec<PendingPush> {
+    let mut due = store.due(KeyState::Ended, 100, now).await.unwrap();
+    due.extend(store.due(KeyState::Live, 100, now).await.unwrap());
+    due
+}
+
+async fn until_due(store: &ApiKeys, now: i64, count: usize) {
     for _ in 0..1000 {
-        if store.due(10, now).await.unwrap().is_empty() {
+        if due(store, now).await.len() == count {
             return;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("pushes are left: {:?}", store.due(10, now).await.unwrap());
+    panic!("not {count}: {:?}", due(store, now).await);
+}
+
+async fn until_empty(store: &ApiKeys, now: i64) {
+    until_due(store, now, 0).await;
+}
+
+async fn make_some(admin: &AdminClient<'_>, count: usize) -> Vec<String> {
+    let mut ids = Vec::new();
+    for _ in 0..count {
+        ids.push(make(admin, &admin.who.id).await.0);
+    }
+    ids
+}
+
+#[tokio::test]
+async fn an_end_reaches_a_gateway_that_takes_no_live_keys() {
+    for status in [StatusCode::SERVICE_UNAVAILABLE, StatusCode::NOT_FOUND, StatusCode::BAD_REQUEST] {
+        let gateway = PushReceiver::start().await;
+        let app = App::start_behind(&gateway.url).await;
+        let admin = AdminClient::admin(&app).await;
+        let (gone, _) = make(&admin, &admin.who.id).await;
+        gateway.until_key_states(1).await;
+        *gateway.refuses_live.lock().unwrap() = Some(status);
+        let mut ids = make_some(&admin, 25).await;
+        let waiting = ids.pop().unwrap();
+        end(&admin, &gone).await;
+        end(&admin, &waiting).await;
+        let states = gateway.until_key_states(3).await;
+        assert!(states.contains(&ended(&gone)) && states.contains(&ended(&waiting)), "{status}: {states:?}");
+        *gateway.refuses_live.lock().unwrap() = None;
+        app.clock.pass(limits::API_KEY_REFUSED_MS);
+        gateway.until(|| ids.iter().all(|id| gateway.key_states().contains(&live(id)))).await;
+        assert!(!gateway.key_states().contains(&live(&waiting)), "{status}");
+        let pushes = gateway.key_pushes.lock().unwrap();
+        let is_empty = |push: &Value, name: &str| push[name].as_array().unwrap().is_empty();
+        assert!(pushes.iter().all(|push| is_empty(push, "keys") != is_empty(push, "ended")), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_push_that_is_too_much_for_the_gateway_is_divided() {
+    let gateway = PushReceiver::start().await;
+    let app = App::start_behind(&gateway.url).await;
+    let admin = AdminClient::admin(&app).await;
+    *gateway.key_capacity.lock().unwrap() = Some(3);
+    let store = store(&app).await;
+    let ids = make_some(&admin, 20).await;
+    gateway.until_key_states(20).await;
+    until_empty(&store, app.clock.now()).await;
+    // All together.
+    gateway.key_pushes.lock().unwrap().clear();
+    assert_eq!(store.schedule_all(&app.clock).await.unwrap(), 20);
+    let states = gateway.until_key_states(20).await;
+    assert!(ids.iter().all(|id| states.contains(&live(id))), "{states:?}");
+}
+
+#[tokio::test]
+async fn a_push_of_keys_may_take_longer_than_one_of_revocations() {
+    let gateway = PushReceiver::start().await;
+    let app = App::start_behind(&gateway.url).await;
+    let admin = AdminClient::admin(&app).await;
+    *gateway.key_delay.lock().unwrap() = limits::PUSH_TIME + Duration::from_secs(1);
+    let ids = make_some(&admin, 1).await;
+    assert_eq!(gateway.until_key_states(1).await, [live(&ids[0])]);
+    until_empty(&store(&app).await, app.clock.now()).await;
+    assert_eq!(gateway.key_states().len(), 1, "once");
+}
+
+#[tokio::test]
+async fn a_key_on_which_the_gateway_fails_does_not_delay_others() {
+    for is_ended in [false, true] {
+        let gateway = PushReceiver::start().await;
+        let app = App::start_behind(&gateway.url).await;
+        let admin = AdminClient::admin(&app).await;
+        let ids = make_some(&admin, 4).await;
+        gateway.until_key_states(4).await;
+        gateway.key_pushes.lock().unwrap().clear();
+        *gateway.poisoned.lock().unwrap() = Some(StatusCode::INTERNAL_SERVER_ERROR);
+        *gateway.poison.lock().unwrap() = Some(ids[0].clone());
+        if is_ended {
+            end(&admin, &ids[0]).await;
+            end(&admin, &ids[1]).await;
+        }
+        store(&app).await.schedule_all(&app.clock).await.unwrap();
+        let states = gateway.until_key_states(3).await;
+        assert!(ids[1..].iter().all(|id| states.iter().any(|(_, pushed)| pushed == id)), "{is_ended}: {states:?}");
+        *gateway.poison.lock().unwrap() = None;
+        let state = if is_ended { ended(&ids[0]) } else { live(&ids[0]) };
+        gateway.until(|| gateway.key_states().contains(&state)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_was_days_ahead_for_a_moment_delays_no_push() {
+    const DAYS_MS: i64 = 5 * 24 * 60 * 60 * 1000;
+    let gateway = PushReceiver::start().await;
+    let app = App::start_behind(&gateway.url).await;
+    let admin = AdminClient::admin(&app).await;
+    let ids = make_some(&admin, 2).await;
+    gateway.until_key_states(2).await;
+    let store = store(&app).await;
+    until_empty(&store, app.clock.now()).await;
+    gateway.refuse(Some(StatusCode::SERVICE_UNAVAILABLE));
+    app.clock.pass(DAYS_MS);
+    assert!(store.end(ids[0].parse().unwrap(), &app.clock).await.unwrap());
+    // Long enough for the push to fail alone.
+    let asked = *gateway.asked.lock().unwrap();
+    gateway.until(|| *gateway.asked.lock().unwrap() >= asked + 2).await;
+    assert!(store.end(ids[1].parse().unwrap(), &app.clock).await.unwrap());
+    app.clock.pass(-DAYS_MS);
+    gateway.refuse(None);
+    let states = gateway.until_key_states(4).await;
+    assert!(ids.iter().all(|id| states.contains(&ended(id))), "{states:?}");
+    until_empty(&store, app.clock.now()).await;
+    // The repetition, too, is due in a minute and not in days.
+    app.clock.pass(limits::API_KEY_END_REPEAT_MS);
+    gateway.until_key_states(6).await;
+}
+
+#[tokio::test]
+async fn a_time_of_a_clock_within_the_tolerance_postpones_a_push_and_a_later_one_does_not() {
+    for (ahead_ms, is_due) in [(limits::CLOCKS_APART_S * 1000, false), (limits::API_KEY_DUE_AHEAD_MS, true)] {
+        let app = App::start().await;
+        let admin = AdminClient::admin(&app).await;
+        let (id, _) = make(&admin, &admin.who.id).await;
+        end(&admin, &id).await;
+        let store = store(&app).await;
+        let pushes = due(&store, app.clock.now()).await;
+        app.clock.stop();
+        store.delivered(&pushes, &app.clock.apart(ahead_ms)).await.unwrap();
+        assert_eq!(!due(&store, app.clock.now()).await.is_empty(), is_due, "{ahead_ms}");
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_that_takes_no_key_is_an_outage_and_not_the_fault_of_each_key() {
+    // Either an unknown issuer, or a gateway that rejects each key.
+    for (status, due_after) in [(StatusCode::NOT_FOUND, 12), (StatusCode::BAD_REQUEST, 12 - limits::API_KEY_REJECTIONS)]
+    {
+        let gateway = PushReceiver::start().await;
+        let app = App::start_behind(&gateway.url).await;
+        let admin = AdminClient::admin(&app).await;
+        let store = store(&app).await;
+        gateway.refuse(Some(status));
+        let ids = make_some(&admin, 12).await;
+        until_due(&store, app.clock.now(), due_after).await;
+        let asked = *gateway.asked.lock().unwrap();
+        gateway.until(|| *gateway.asked.lock().unwrap() >= asked + 3).await;
+        assert_eq!(due(&store, app.clock.now()).await.len(), due_after, "{status}: no other key is postponed");
+        gateway.refuse(None);
+        app.clock.pass(limits::API_KEY_REFUSED_MS);
+        let states = gateway.until_key_states(12).await;
+        assert!(ids.iter().all(|id| states.contains(&live(id))), "{status}: {states:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_push_of_all_keys_forgets_how_often_an_end_was_pushed() {
+    let app = App::start().await;
+    let admin = AdminClient::admin(&app).await;
+    make_some(&admin, 1).await;
+    app.databases.run(Service::Auth, "UPDATE api_key_pushes SET ends = 1").await;
+    store(&app).await.schedule_all(&app.clock).await.unwrap();
+    let pool = app.databases.open(Service::Auth).await;
+    let ends: i64 = sqlx::query_scalar("SELECT ends FROM api_key_pushes").fetch_one(&pool).await.unwrap();
+    assert_eq!(ends, 0);
+    pool.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn processes_that_write_the_same_pushes_at_the_same_time_do_not_deadlock() {
+    let app = App::start().await;
+    let admin = AdminClient::admin(&app).await;
+    make_some(&admin, 40).await;
+    let store = store(&app).await;
+    for _ in 0..20 {
+        store.schedule_all(&app.clock).await.unwrap();
+        let pushes = due(&store, app.clock.now()).await;
+        let reversed: Vec<PendingPush> = pushes.iter().rev().cloned().collect();
+        let (one, other, all) = tokio::join!(
+            store.delivered(&pushes, &app.clock),
+            store.delivered(&reversed, &app.clock),
+            store.schedule_all(&app.clock)
+        );
+        one.unwrap();
+        other.unwrap();
+        all.unwrap();
+    }
 }
 
 #[tokio::test]
@@ -84,19 +285,19 @@ async fn a_push_that_another_process_delays_beyond_the_end_is_followed_by_the_en
         let admin = AdminClient::admin(&app).await;
         let (id, _) = make(&admin, &admin.who.id).await;
         // A process has read that the key is live, and is slow to push it.
-        let slow = store(&app).await.due(10, app.clock.now()).await.unwrap();
+        let slow = due(&store(&app).await, app.clock.now()).await;
         assert!(slow[0].key.is_some());
         end(&admin, &id).await;
         (slow, id)
     };
     let store = store(&app).await;
     for _ in 0..2 {
-        let due = store.due(10, app.clock.now()).await.unwrap();
-        assert_eq!((due.len(), due[0].key.is_none()), (1, true));
-        store.delivered(&due, &app.clock).await.unwrap();
+        let pushes = due(&store, app.clock.now()).await;
+        assert_eq!((pushes.len(), pushes[0].key.is_none()), (1, true));
+        store.delivered(&pushes, &app.clock).await.unwrap();
         app.clock.pass(limits::API_KEY_END_REPEAT_MS);
     }
-    assert!(store.due(10, app.clock.now()).await.unwrap().is_empty(), "the gateway has the end");
+    assert!(due(&store, app.clock.now()).await.is_empty(), "the gateway has the end");
     store.delivered(&slow, &app.clock).await.unwrap();
     app.set_edge(&gateway.url);
     app.restart(AUTH_ONLY).await;
@@ -124,7 +325,7 @@ async fn a_key_that_the_gateway_rejects_does_not_delay_others() {
 }
 
 #[tokio::test]
-async fn no_push_has_more_than_a_hundred_keys_and_push_sends_all_live_ones_again() {
+async fn no_push_has_more_than_twenty_keys_and_push_sends_all_live_ones_again() {
     let gateway = PushReceiver::start().await;
     let app = App::start_behind(&gateway.url).await;
     let admin = AdminClient::admin(&app).await;
@@ -145,7 +346,7 @@ async fn no_push_has_more_than_a_hundred_keys_and_push_sends_all_live_ones_again
     let states = gateway.until_key_states(120).await;
     assert!(states.iter().all(|(state, id)| *state == "keys" && *id != gone));
     let pushes = gateway.key_pushes.lock().unwrap().clone();
-    assert!(pushes.iter().all(|push| push["keys"].as_array().unwrap().len() <= 100));
+    assert!(pushes.iter().all(|push| push["keys"].as_array().unwrap().len() <= 20));
 }
 
 #[tokio::test]

@@ -1,7 +1,8 @@
 //! Pushes API keys to the gateway: those that were made, and those that have ended.
 //!
-//! A key that the gateway rejects is set apart for a while, so that it does not delay the others. Pushes may be repeated,
-//! and several processes may push the same state.
+//! Ends come first, in requests of their own: neither many new keys nor one that the gateway cannot store delay an end. A key
+//! that the gateway rejects is postponed, so that it does not delay the others. Pushes may be repeated, and several processes
+//! may push the same state.
 
 use std::mem;
 
@@ -15,7 +16,10 @@ use super::{
 };
 use crate::{
     limits,
-    store::{api_keys::PendingPush, with_timeout},
+    store::{
+        api_keys::{KeyState, PendingPush},
+        with_timeout,
+    },
 };
 
 /// Path at the gateway.
@@ -38,7 +42,11 @@ impl ApiKeyPush {
     pub fn new(edge_url: &str, issuer: String) -> Result<Self, reqwest::Error> {
         // Changes of another process or of a command are found at the interval.
         let schedule = Schedule { interval: limits::OUTBOX_LOOK, back_off: limits::PUSH_BACK_OFF };
-        Ok(Self { gateway: GatewayClient::new(edge_url, PATH)?, issuer, worker: Worker::new(schedule) })
+        Ok(Self {
+            gateway: GatewayClient::new(edge_url, PATH, limits::API_KEY_PUSH_TIME)?,
+            issuer,
+            worker: Worker::new(schedule),
+        })
     }
 
     /// Pushes now instead of at the next interval.
@@ -67,79 +75,116 @@ impl ApiKeyPush {
 
 /// Pushes until `stopped` turns true; what is left then waits for the next start.
 pub async fn push_api_keys(auth: Auth, stopped: watch::Receiver<bool>) {
-    let job = PushJob { auth: &auth, is_failing: false };
+    let job = PushJob { auth: &auth, is_failing: false, size: limits::API_KEY_PUSH_ITEMS, rejections: 0 };
     auth.api_key_push.worker.run(job, stopped).await;
 }
 
 struct PushJob<'a> {
     auth: &'a Auth,
-    /// Whether the last push failed. An outage is logged when it begins and when it ends.
+    /// Whether the last run failed. An outage is logged when it begins and when it ends.
     is_failing: bool,
+    /// Keys of the next push: half as many after a push that failed, and one more after each that did not.
+    size: i64,
+    /// Single keys that the gateway has rejected since it accepted one.
+    rejections: usize,
+}
+
+/// Why a run ends early.
+enum Fault {
+    Push(PushFault),
+    Store(sqlx::Error),
 }
 
 impl Job for PushJob<'_> {
     async fn run(&mut self) -> Result<(), Failed> {
-        self.push_due().await.map_err(|error| {
-            if let Some(error) = error {
-                self.auth.metrics.database_error(&error);
+        match self.push_due().await {
+            Ok(0) => {}
+            Ok(_) => {
+                if mem::take(&mut self.is_failing) {
+                    tracing::info!("the gateway accepts API keys again");
+                }
             }
-            Failed
-        })
+            Err(Fault::Push(fault)) => {
+                if !mem::replace(&mut self.is_failing, true) {
+                    tracing::error!(%fault, "API keys wait: the gateway accepts keys that have ended, and refuses new ones");
+                }
+                return Err(Failed);
+            }
+            Err(Fault::Store(error)) => {
+                self.auth.metrics.database_error(&error);
+                return Err(Failed);
+            }
+        }
+        Ok(())
     }
 }
 
 impl PushJob<'_> {
-    /// Pushes all that is due. `Err(None)` if the gateway cannot be reached.
-    async fn push_due(&mut self) -> Result<(), Option<sqlx::Error>> {
-        let auth = self.auth;
+    /// Pushes all that is due, and ends before each push of live keys. Returns the number of keys that the gateway accepted.
+    async fn push_due(&mut self) -> Result<usize, Fault> {
+        let mut accepted = 0_usize;
         loop {
-            let due = auth.api_keys.due(limits::API_KEY_PUSH_ITEMS, auth.clock.now());
-            let due = with_timeout(due).await.map_err(Some)?;
-            if due.is_empty() {
-                return Ok(());
+            let ended = self.push_ended().await;
+            // An end that always fails does not delay live keys.
+            let due = self.due(KeyState::Live).await?;
+            if !due.is_empty() {
+                accepted = accepted.saturating_add(self.push(&due).await?);
             }
-            let mut parts = vec![due.as_slice()];
-            while let Some(part) = parts.pop() {
-                match part {
-                    [] => {}
-                    _ if self.push(part).await? => {}
-                    [one] => {
-                        tracing::error!(key_id = %one.id, "the gateway rejects an API key, and tries it again in a minute");
-                        let due_at = auth.clock.now().saturating_add(limits::API_KEY_REFUSED_MS);
-                        with_timeout(auth.api_keys.postpone(one, due_at)).await.map_err(Some)?;
-                    }
-                    _ => {
-                        let (first, second) = part.split_at(part.len() / 2);
-                        parts.extend([second, first]);
-                    }
-                }
+            accepted = accepted.saturating_add(ended?);
+            if due.is_empty() {
+                return Ok(accepted);
             }
         }
     }
 
-    /// Pushes states in one request. Returns false if the gateway rejects them for what they are.
-    async fn push(&mut self, pushes: &[PendingPush]) -> Result<bool, Option<sqlx::Error>> {
+    async fn push_ended(&mut self) -> Result<usize, Fault> {
+        let mut accepted = 0_usize;
+        loop {
+            let due = self.due(KeyState::Ended).await?;
+            if due.is_empty() {
+                return Ok(accepted);
+            }
+            accepted = accepted.saturating_add(self.push(&due).await?);
+        }
+    }
+
+    async fn due(&self, state: KeyState) -> Result<Vec<PendingPush>, Fault> {
+        let due = self.auth.api_keys.due(state, self.size, self.auth.clock.now());
+        with_timeout(due).await.map_err(Fault::Store)
+    }
+
+    /// Pushes states in one request. Returns how many the gateway accepted: all, or none if they are to be pushed in
+    /// smaller requests or later.
+    async fn push(&mut self, pushes: &[PendingPush]) -> Result<usize, Fault> {
         let auth = self.auth;
         let push = &auth.api_key_push;
-        match push.gateway.post(auth, push.body(pushes).to_string()).await {
-            Ok(()) => {}
-            Err(fault) if fault.is_rejection() => return Ok(false),
-            Err(fault) => {
-                self.log_outage(fault);
-                return Err(None);
-            }
+        let Err(fault) = push.gateway.post(auth, push.body(pushes).to_string()).await else {
+            self.size = self.size.saturating_add(1).min(limits::API_KEY_PUSH_ITEMS);
+            self.rejections = 0;
+            // After an error they are pushed again, which changes nothing.
+            with_timeout(auth.api_keys.delivered(pushes, &auth.clock)).await.map_err(Fault::Store)?;
+            return Ok(pushes.len());
+        };
+        let is_rejection = fault.is_rejection();
+        if !is_rejection && !fault.is_overload() {
+            return Err(Fault::Push(fault));
         }
-        if mem::take(&mut self.is_failing) {
-            tracing::info!("the gateway accepts API keys again");
+        let count = i64::try_from(pushes.len()).unwrap_or(i64::MAX);
+        self.size = (count / 2).max(1);
+        let [one] = pushes else { return Ok(0) };
+        if is_rejection && self.rejections < limits::API_KEY_REJECTIONS {
+            self.rejections = self.rejections.saturating_add(1);
+            tracing::error!(key_id = %one.id, "the gateway rejects an API key, and tries it again in a minute");
+            self.postpone(one, limits::API_KEY_REFUSED_MS).await?;
+            return Ok(0);
         }
-        // After an error they are pushed again, which changes nothing.
-        with_timeout(auth.api_keys.delivered(pushes, &auth.clock)).await.map_err(Some)?;
-        Ok(true)
+        // The others come first in the next run, also in one of a process whose clock is behind.
+        self.postpone(one, -limits::CLOCKS_APART_S * 1000).await?;
+        Err(Fault::Push(fault))
     }
 
-    fn log_outage(&mut self, fault: PushFault) {
-        if !mem::replace(&mut self.is_failing, true) {
-            tracing::error!(%fault, "API keys wait: the gateway accepts keys that have ended, and refuses new ones");
-        }
+    async fn postpone(&self, push: &PendingPush, by_ms: i64) -> Result<(), Fault> {
+        let due_at = self.auth.clock.now().saturating_add(by_ms);
+        with_timeout(self.auth.api_keys.postpone(push, due_at)).await.map_err(Fault::Store)
     }
 }

@@ -1,9 +1,10 @@
 //! Pushes to the gateway's own endpoints.
 
+use std::time::Duration;
+
 use reqwest::StatusCode;
 
 use super::{Auth, tokens};
-use crate::limits;
 
 /// Pushes to one endpoint.
 #[derive(Debug)]
@@ -24,6 +25,15 @@ pub(super) enum PushFault {
 }
 
 impl PushFault {
+    /// Returns whether the push may be more work than the gateway does in time.
+    pub(super) fn is_overload(self) -> bool {
+        match self {
+            Self::Unreachable => true,
+            Self::Refused(status) => status.is_server_error(),
+            Self::Token => false,
+        }
+    }
+
     /// Returns whether the gateway rejects the items for what they are.
     pub(super) fn is_rejection(self) -> bool {
         matches!(self, Self::Refused(StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE))
@@ -35,7 +45,8 @@ impl std::fmt::Display for PushFault {
         match self {
             Self::Unreachable => formatter.write_str("the gateway does not answer; EDGE_URL says where it is"),
             Self::Refused(StatusCode::NOT_FOUND) => formatter.write_str(
-                "the gateway accepts no pushes; its policy needs revocations_from for this issuer, and api_keys for API keys",
+                "the gateway accepts no pushes; its policy needs revocations_from for this issuer, and for API keys an issuer \
+                 with api_keys that API_KEY_ISSUER names",
             ),
             Self::Refused(status) => write!(formatter, "the gateway answered {}", status.as_u16()),
             Self::Token => formatter.write_str("no token for the gateway can be signed"),
@@ -44,16 +55,13 @@ impl std::fmt::Display for PushFault {
 }
 
 impl GatewayClient {
-    /// Makes a client of an endpoint of the gateway at a base URL.
+    /// Makes a client of an endpoint of the gateway at a base URL, with a time limit for each push.
     ///
     /// # Errors
     /// When the HTTP client cannot be set up.
-    pub(super) fn new(edge_url: &str, path: &str) -> Result<Self, reqwest::Error> {
-        let http = reqwest::Client::builder()
-            .timeout(limits::PUSH_TIME)
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .build()?;
+    pub(super) fn new(edge_url: &str, path: &str, time: Duration) -> Result<Self, reqwest::Error> {
+        let http =
+            reqwest::Client::builder().timeout(time).redirect(reqwest::redirect::Policy::none()).no_proxy().build()?;
         Ok(Self { http, url: format!("{edge_url}{path}") })
     }
 

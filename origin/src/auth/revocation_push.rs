@@ -38,7 +38,7 @@ impl RevocationPush {
     pub fn new(edge_url: &str) -> Result<Self, reqwest::Error> {
         // Entries that another process wrote and could not push are found at the interval.
         let schedule = Schedule { interval: limits::OUTBOX_LOOK, back_off: limits::PUSH_BACK_OFF };
-        Ok(Self { gateway: GatewayClient::new(edge_url, PATH)?, worker: Worker::new(schedule) })
+        Ok(Self { gateway: GatewayClient::new(edge_url, PATH, limits::PUSH_TIME)?, worker: Worker::new(schedule) })
     }
 
     /// Pushes now instead of at the next interval.

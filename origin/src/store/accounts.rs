@@ -309,7 +309,7 @@ impl Accounts {
             return Ok(DeleteOutcome::VersionMismatch);
         }
         revocation::enqueue_account(&mut transaction, account_id, now).await?;
-        api_keys::end_all(&mut transaction, account_id, now).await?;
+        api_keys::end_all(&mut transaction, account_id).await?;
         sqlx::query("DELETE FROM accounts WHERE id = $1")
             .bind(account_id.to_string())
             .execute(&mut *transaction)

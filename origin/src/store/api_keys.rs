@@ -4,6 +4,9 @@
 //! so a crash leaves neither one without the other. It is deleted once the gateway has the state, unless the key has
 //! changed meanwhile.
 //!
+//! A push is due at once (`due_at` 0) until an attempt has failed. Time only postpones it, and a time that is too far ahead was
+//! written by a wrong clock and counts as past.
+//!
 //! Another process may still be pushing that a key was made while its end is pushed, and the gateway may apply the former
 //! last. So the end is pushed again [`limits::API_KEY_END_REPEAT_MS`] later, and also after each completed push of a key that
 //! has ended meanwhile.
@@ -46,6 +49,15 @@ pub enum Addition {
     TooMany,
 }
 
+/// Whether a key is live or has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyState {
+    /// The key is live.
+    Live,
+    /// The key has ended.
+    Ended,
+}
+
 /// The state of a key that is to be pushed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PendingPush {
@@ -76,27 +88,30 @@ fn api_key(row: &AnyRow) -> Result<ApiKey, sqlx::Error> {
 }
 
 /// Schedules the push of a key's state in the caller's transaction.
-async fn schedule(transaction: &mut AnyConnection, digest: &str, key: Uuid, now: i64) -> Result<(), sqlx::Error> {
+async fn schedule(transaction: &mut AnyConnection, digest: &str, key: Uuid) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "INSERT INTO api_key_pushes (digest, key_id, changes, ends, due_at) VALUES ($1, $2, 1, 0, $3) \
-         ON CONFLICT (digest) DO UPDATE SET changes = api_key_pushes.changes + 1, ends = 0, due_at = excluded.due_at",
+        "INSERT INTO api_key_pushes (digest, key_id, changes, ends, due_at) VALUES ($1, $2, 1, 0, 0) \
+         ON CONFLICT (digest) DO UPDATE SET changes = api_key_pushes.changes + 1, ends = 0, due_at = 0",
     )
     .bind(digest)
     .bind(key.to_string())
-    .bind(now)
     .execute(transaction)
     .await?;
     Ok(())
 }
 
 /// Ends all keys of an account in the caller's transaction, which holds the account's lock.
-pub(super) async fn end_all(transaction: &mut AnyConnection, owner: Uuid, now: i64) -> Result<(), sqlx::Error> {
+pub(super) async fn end_all(transaction: &mut AnyConnection, owner: Uuid) -> Result<(), sqlx::Error> {
     let ended = sqlx::query("DELETE FROM api_keys WHERE owner = $1 RETURNING id, digest")
         .bind(owner.to_string())
         .fetch_all(&mut *transaction)
         .await?;
-    for row in &ended {
-        schedule(&mut *transaction, row.try_get("digest")?, id(row, "id")?, now).await?;
+    let key = |row: &AnyRow| Ok((row.try_get::<String, _>("digest")?, id(row, "id")?));
+    let mut ended = ended.iter().map(key).collect::<Result<Vec<_>, sqlx::Error>>()?;
+    // All transactions lock these rows in the order of the digests, so none of them deadlock.
+    ended.sort_unstable();
+    for (digest, key) in ended {
+        schedule(&mut *transaction, &digest, key).await?;
     }
     Ok(())
 }
@@ -130,7 +145,7 @@ impl ApiKeys {
         .bind(new.expires_at)
         .execute(&mut *transaction)
         .await?;
-        schedule(&mut transaction, digest, new.id, now).await?;
+        schedule(&mut transaction, digest, new.id).await?;
         transaction.commit().await?;
         Ok(Addition::Done)
     }
@@ -176,37 +191,43 @@ impl ApiKeys {
             .fetch_optional(&mut *transaction)
             .await?;
         let Some(digest) = digest else { return Ok(false) };
-        schedule(&mut transaction, &digest, key, clock.now()).await?;
+        schedule(&mut transaction, &digest, key).await?;
         transaction.commit().await?;
         Ok(true)
     }
 
     /// Schedules the push of all live keys. Returns their number.
     pub async fn schedule_all(&self, clock: &Clock) -> Result<u64, sqlx::Error> {
-        let now = clock.now();
-        // PostgreSQL and SQLite need the WHERE to tell ON CONFLICT from a join.
+        // PostgreSQL and SQLite need the WHERE to tell ON CONFLICT from a join. PostgreSQL reads a key that is ending as live,
+        // so its end is pushed twice again.
         let done = sqlx::query(
             "INSERT INTO api_key_pushes (digest, key_id, changes, ends, due_at) \
-             SELECT digest, id, 1, 0, $1 FROM api_keys WHERE expires_at > $1 \
-             ON CONFLICT (digest) DO UPDATE SET changes = api_key_pushes.changes + 1, due_at = excluded.due_at",
+             SELECT digest, id, 1, 0, 0 FROM api_keys WHERE expires_at > $1 ORDER BY digest \
+             ON CONFLICT (digest) DO UPDATE SET changes = api_key_pushes.changes + 1, ends = 0, due_at = 0",
         )
-        .bind(now)
+        .bind(clock.now())
         .execute(&mut *self.0.writer().await?)
         .await?;
         Ok(done.rows_affected())
     }
 
-    /// Returns up to `count` pushes that are due, the longest due first.
-    pub async fn due(&self, count: i64, now: i64) -> Result<Vec<PendingPush>, sqlx::Error> {
-        let rows = sqlx::query(
+    /// Returns up to `count` pushes of a state that are due, those without a failed attempt first.
+    pub async fn due(&self, state: KeyState, count: i64, now: i64) -> Result<Vec<PendingPush>, sqlx::Error> {
+        let is_state = match state {
+            KeyState::Live => "k.id IS NOT NULL",
+            KeyState::Ended => "k.id IS NULL",
+        };
+        let text = format!(
             "SELECT p.digest, p.key_id, p.changes, p.ends, k.id, k.owner, k.name, k.scopes, k.created_at, k.expires_at \
              FROM api_key_pushes p LEFT JOIN api_keys k ON k.digest = p.digest \
-             WHERE p.due_at <= $1 ORDER BY p.due_at, p.digest LIMIT $2",
-        )
-        .bind(now)
-        .bind(count)
-        .fetch_all(self.0.pool())
-        .await?;
+             WHERE (p.due_at <= $1 OR p.due_at > $2) AND {is_state} ORDER BY p.due_at, p.digest LIMIT $3"
+        );
+        let rows = sqlx::query(sqlx::AssertSqlSafe(text))
+            .bind(now)
+            .bind(now.saturating_add(limits::API_KEY_DUE_AHEAD_MS))
+            .bind(count)
+            .fetch_all(self.0.pool())
+            .await?;
         let pending = |row: &AnyRow| {
             let is_live = row.try_get::<Option<String>, _>("id")?.is_some();
             Ok(PendingPush {
@@ -225,6 +246,8 @@ impl ApiKeys {
     pub async fn delivered(&self, pushed: &[PendingPush], clock: &Clock) -> Result<(), sqlx::Error> {
         let mut transaction = self.0.begin(&[]).await?;
         let now = clock.now();
+        let mut pushed: Vec<&PendingPush> = pushed.iter().collect();
+        pushed.sort_unstable_by(|one, other| one.digest.cmp(&other.digest));
         for push in pushed {
             if push.key.is_none() && push.ends == 0 {
                 let again = now.saturating_add(limits::API_KEY_END_REPEAT_MS);
@@ -242,17 +265,18 @@ impl ApiKeys {
                 .execute(&mut *transaction)
                 .await?;
             if push.key.is_some() && !is_live(&mut transaction, push.id).await? {
-                schedule(&mut transaction, &push.digest, push.id, now).await?;
+                schedule(&mut transaction, &push.digest, push.id).await?;
             }
         }
         transaction.commit().await
     }
 
-    /// Postpones a push unless the key has changed.
+    /// Postpones a push unless the key has changed, or another process has pushed its end.
     pub async fn postpone(&self, push: &PendingPush, due_at: i64) -> Result<(), sqlx::Error> {
-        sqlx::query("UPDATE api_key_pushes SET due_at = $3 WHERE digest = $1 AND changes = $2")
+        sqlx::query("UPDATE api_key_pushes SET due_at = $4 WHERE digest = $1 AND changes = $2 AND ends = $3")
             .bind(&push.digest)
             .bind(push.changes)
+            .bind(push.ends)
             .bind(due_at)
             .execute(&mut *self.0.writer().await?)
             .await?;

@@ -22,8 +22,15 @@ pub(crate) struct PushReceiver {
     pub(crate) key_pushes: Arc<Mutex<Vec<Value>>>,
     pub(crate) tokens: Arc<Mutex<Vec<String>>>,
     pub(crate) refuses: Arc<Mutex<Option<StatusCode>>>,
-    /// A text that makes a push 400.
+    /// The answer to pushes of live API keys.
+    pub(crate) refuses_live: Arc<Mutex<Option<StatusCode>>>,
+    /// A text that makes a push 400, or the next answer.
     pub(crate) poison: Arc<Mutex<Option<String>>>,
+    pub(crate) poisoned: Arc<Mutex<Option<StatusCode>>>,
+    /// Greatest number of API keys of a push; 503 for more.
+    pub(crate) key_capacity: Arc<Mutex<Option<usize>>>,
+    /// Time for a push of live API keys.
+    pub(crate) key_delay: Arc<Mutex<Duration>>,
     pub(crate) asked: Arc<Mutex<usize>>,
     pub(crate) url: String,
 }
@@ -90,9 +97,20 @@ async fn receive(State(gateway): State<PushReceiver>, headers: HeaderMap, body: 
     gateway.tokens.lock().unwrap().push(token);
     let push: Value = serde_json::from_slice(&body).unwrap();
     if gateway.poison.lock().unwrap().as_ref().is_some_and(|id| push.to_string().contains(id)) {
-        return StatusCode::BAD_REQUEST;
+        return gateway.poisoned.lock().unwrap().unwrap_or(StatusCode::BAD_REQUEST);
     }
     let Some(revocations) = push.get("revocations") else {
+        let count = |name: &str| push[name].as_array().unwrap().len();
+        if gateway.key_capacity.lock().unwrap().is_some_and(|capacity| count("keys") + count("ended") > capacity) {
+            return StatusCode::SERVICE_UNAVAILABLE;
+        }
+        if count("keys") > 0 {
+            if let Some(status) = *gateway.refuses_live.lock().unwrap() {
+                return status;
+            }
+            let delay = *gateway.key_delay.lock().unwrap();
+            tokio::time::sleep(delay).await;
+        }
         gateway.key_pushes.lock().unwrap().push(push);
         return StatusCode::NO_CONTENT;
     };
