@@ -24,9 +24,12 @@ pub const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
 /// Bytes that are read of a file with certificates or a key. A chain has about 6 KB.
 pub const PEM_BYTES: u64 = 256 * 1024;
 
-/// Bytes that are read of a file with a key or a password. A password has at most 128 characters, and
+/// Bytes of a file with a key or a password. A password has at most 128 characters, and
 /// each local secret about a hundred.
 pub const SECRET_FILE_BYTES: u64 = 16 * 1024;
+
+/// Characters of `METRICS_TOKEN`, at least, as at the gateway: 16 random ones cannot be guessed.
+pub const METRICS_TOKEN_CHARS: usize = 16;
 
 /// Time between two checks for a renewed certificate. An operator who renews it by hand sees the
 /// result within seconds.

@@ -10,23 +10,31 @@ use crate::{limits, setting_error::SettingError};
 /// Reads a small file. `name` is the setting that names the file.
 ///
 /// # Errors
-/// [`SettingError`], also if other users can read the file.
+/// [`SettingError`], also if other users can read the file or it is too long.
 pub fn read(name: &str, file: &Path) -> Result<Secret, SettingError> {
     let mut text = String::new();
     open(name, file)?
-        .take(limits::SECRET_FILE_BYTES)
+        .take(limits::SECRET_FILE_BYTES.saturating_add(1))
         .read_to_string(&mut text)
         .map_err(|error| unreadable(name, file, &error))?;
+    // The beginning of a secret is another secret, which may be easy to guess.
+    if u64::try_from(text.len()).is_ok_and(|length| length > limits::SECRET_FILE_BYTES) {
+        let most = limits::SECRET_FILE_BYTES;
+        return Err(SettingError(format!("{name} {} has more than {most} bytes", file.display())));
+    }
     Ok(Secret::new(text))
 }
 
 /// Reads the first line of a file.
 ///
 /// # Errors
-/// [`SettingError`], also if other users can read the file.
+/// [`SettingError`], also if other users can read the file, it is too long, or the line is empty.
 pub fn read_first_line(name: &str, file: &Path) -> Result<Secret, SettingError> {
     let text = read(name, file)?;
-    Ok(Secret::new(text.expose().lines().next().unwrap_or_default().to_owned()))
+    match text.expose().lines().next() {
+        Some(line) if !line.trim().is_empty() => Ok(Secret::new(line.to_owned())),
+        _ => Err(SettingError(format!("{name} {} has an empty first line; write the secret there", file.display()))),
+    }
 }
 
 /// Opens a file. Pipes and devices are accepted with any mode.

@@ -1,7 +1,7 @@
 //! The command line: the output of each command, and its effect.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use portcullis_origin::settings::Settings;
+use portcullis_origin::{limits, settings::Settings};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -556,5 +556,45 @@ async fn secrets_are_read_from_private_files() {
         let text = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{name}: {text}");
         assert!(text.contains(&format!("{name}_FILE")) && text.contains("chmod 600"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_secret_file_that_is_empty_or_too_long_is_not_read_in_part() {
+    let databases = Databases::make().await;
+    let most = usize::try_from(limits::SECRET_FILE_BYTES).unwrap();
+    let file = databases.folder.path().join("secret");
+    let (path, secret) = (file.to_str().unwrap(), "an-unlikely-secret-of-32-characters");
+    for (text, reason) in [
+        (String::new(), "has an empty first line"),
+        (" \n".to_owned(), "has an empty first line"),
+        (format!("\n{secret}\n"), "has an empty first line"),
+        (secret.repeat(most / secret.len() + 1), "has more than 16384 bytes"),
+        (format!("{secret}\n{}", " ".repeat(most)), "has more than 16384 bytes"),
+    ] {
+        write_private(&file, &text);
+        for name in ["ASSERTION_KEYS_AUTH", "SERVICE_SECRET_USER_SERVICE", "METRICS_TOKEN", "ADMIN_PASSWORD"] {
+            let mut command = program(&databases, &["serve"]);
+            command.env("ADMIN_EMAIL", ROOT).env("ADMIN_PASSWORD", PASSWORD);
+            let output = command.env_remove(name).env(format!("{name}_FILE"), path).output().unwrap();
+            let err = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(2), "{name}: {err}");
+            assert!(err.contains(&format!("{name}_FILE {path} {reason}")) && !err.contains(secret), "{name}: {err}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_short_token_for_the_metrics_is_a_wrong_setting() {
+    let databases = Databases::make().await;
+    let file = databases.folder.path().join("secret");
+    write_private(&file, "fifteen-letters\n");
+    for (name, value) in [("METRICS_TOKEN", "fifteen-letters"), ("METRICS_TOKEN_FILE", file.to_str().unwrap())] {
+        for which in ["auth", "users"] {
+            let output = program(&databases, &["serve", which]).env(name, value).output().unwrap();
+            let err = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(2), "{name}: {err}");
+            assert!(err.contains("METRICS_TOKEN is shorter than 16 characters") && !err.contains("fifteen"), "{err}");
+        }
     }
 }

@@ -148,6 +148,7 @@ impl Settings {
         self.check_databases()?;
         self.edge_url()?;
         self.token_issuer()?;
+        self.secrets.check_metrics_token()?;
         if let Some(files) = self.tls_files()? {
             files.load()?;
             self.check_other_service(auth, users)?;

@@ -48,7 +48,7 @@ impl Secrets {
     /// Reads the environment, and the files that it names. A variable takes precedence over its file.
     ///
     /// # Errors
-    /// [`SettingError`]: a file cannot be read, or other users can read it.
+    /// [`SettingError`]: a file cannot be read or is empty, or other users can read it.
     pub fn from_env() -> Result<Self, SettingError> {
         let read = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty()).map(Secret::new);
         let read_or_file = |name: &str| match (read(name), format!("{name}_FILE")) {
@@ -91,6 +91,17 @@ impl Secrets {
     /// Returns the secret of `user-service`.
     pub(crate) fn user_service(&self) -> Result<Secret, SettingError> {
         service_secret("SERVICE_SECRET_USER_SERVICE", self.user_service.as_ref())
+    }
+
+    /// Checks the token for the metrics.
+    pub(crate) fn check_metrics_token(&self) -> Result<(), SettingError> {
+        let least = limits::METRICS_TOKEN_CHARS;
+        match &self.metrics_token {
+            Some(token) if token.expose().len() < least => {
+                Err(SettingError(format!("METRICS_TOKEN is shorter than {least} characters; {MAKE}")))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Returns the first administrator, if the environment names one.
