@@ -49,6 +49,8 @@ thread_local! {
     static IMPORTED_OF_CLIENTS: RefCell<Vec<ImportedKey>> = const { RefCell::new(Vec::new()) };
     /// Private keys that were imported, by their JWK.
     static SIGNING: RefCell<Vec<(String, JsValue)>> = const { RefCell::new(Vec::new()) };
+    /// Id of the deployed version. Each logged request has it, and to look it up costs a tenth of a refusal.
+    static VERSION: OnceCell<Option<String>> = const { OnceCell::new() };
     /// Whether signatures are checked in pure Rust. The variable does not change within an isolate.
     static PREFERS_RUST: OnceCell<bool> = const { OnceCell::new() };
 }
@@ -195,7 +197,7 @@ pub(super) fn number(value: impl TryInto<u32>) -> u32 {
 
 impl Runtime for WorkerPorts {
     fn worker_version(&self) -> Option<String> {
-        self.event.env.version_id()
+        VERSION.with(|known| known.get_or_init(|| self.event.env.version_id()).clone())
     }
 
     fn defer(&self, task: BackgroundTask) {

@@ -50,8 +50,8 @@ pub struct LogRecord {
     /// Milliseconds that the upstream took.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream_ms: Option<u64>,
-    /// `token`, `memory`, `kv` or `issuer`: where the token's key or the record of an API key came from; `introspection` for an opaque token that was
-    /// not cached.
+    /// `token`, `memory`, `kv` or `issuer`: where the token's key or the record of an API key came from; `introspection` for
+    /// an opaque token that was not cached.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache: Option<&'static str>,
     /// Code of the denial, if the request was denied.
