@@ -1,8 +1,4 @@
-//! API keys: finds the record of a key in the store, and writes what a push creates and ends.
-//!
-//! A key that has ended is refused by the revocation log, within its window. The store is eventually consistent, so its
-//! record decides nothing by itself: it lasts longer than the log's entry takes to reach every isolate, and a creation that
-//! arrives late is compared with the log.
+//! API keys: finds the record of a key in the store. A key that has ended is refused by the revocation log, within its window.
 
 use std::{
     cell::{Cell, RefCell},
@@ -12,32 +8,16 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use super::{
-    answer::Answer,
-    denial::Denial,
-    exchange::Exchange,
-    gateway::Gateway,
-    issuer::Issuer,
-    limited_cache::LimitedCache,
-    limits,
-    log::Received,
-    metrics::Metrics,
-    permits::Lease,
-    ports::{Ports, Record, RecordStore},
+    denial::Denial, limited_cache::LimitedCache, limits, metrics::Metrics, permits::Lease, ports::RecordStore,
     wire::Fault,
 };
-use portcullis_policy::Refusal;
-use portcullis_token::{
-    self as token, ApiKey, ApiKeyChange, ENDED_RECORD, TokenError, TokenPolicy, UnixMillis, VerifiedToken,
-    limits::{API_KEY_END_S, API_KEY_EXPIRED_S, API_KEYS_BYTES, DATE_SECS},
-    object,
-    revocation::{RevocationEntry, RevocationKey, RevocationKind},
-};
+use portcullis_token::{self as token, ApiKey, TokenError, TokenPolicy, UnixMillis, VerifiedToken};
 
 /// The API keys of one issuer.
 pub(super) struct ApiKeyVerifier {
     pub(super) prefix: String,
     /// Name of the issuer whose service creates and ends keys.
-    from: String,
+    pub(super) from: String,
     /// What the names of its records begin with.
     place: String,
     /// Why a key was refused, by its digest.
@@ -106,91 +86,23 @@ impl ApiKeyVerifier {
         store.read_record(&self.name_of("ready")).await.is_ok()
     }
 
-    fn name_of(&self, digest: &str) -> String {
+    pub(super) fn name_of(&self, digest: &str) -> String {
         [&self.place, digest].concat()
     }
 
-    fn fail(&self, fault: &'static str) -> Denial {
+    pub(super) fn fail(&self, fault: &'static str) -> Denial {
         self.last_error.set(Some(fault));
         self.count("failed");
         Denial::ApiKeysUnavailable { fault }
     }
 
-    fn count(&self, result: &str) {
+    pub(super) fn count(&self, result: &str) {
         let issuer = &self.issuer;
         self.metrics.count(format_args!("gateway_api_keys_total{{issuer=\"{issuer}\",result=\"{result}\"}}"));
     }
 }
 
-impl Gateway {
-    /// A push of API keys. Everything is durable before the answer; otherwise the pusher repeats it, which changes nothing.
-    pub(super) async fn answer_api_keys<P: Ports>(
-        &self,
-        exchange: &mut Exchange<'_>,
-        ports: &P,
-    ) -> Result<Answer, Denial> {
-        let event_type = "gateway.api_keys";
-        exchange.received = Some(Received { event_type, result: None });
-        let pusher = self.verify_pusher(exchange, ports).await?;
-        let body = ports.read_body(API_KEYS_BYTES).await.map_err(Denial::of_body)?;
-        let malformed = |detail| Denial::ApiKeysMalformed { detail };
-        let push = token::parse_api_key_push(&body).map_err(malformed)?;
-        let mut issuers = self.authenticator.issuers.iter();
-        let found = issuers.find_map(|issuer| {
-            Some((issuer, issuer.api_keys.as_ref()?)).filter(|_| issuer.token.issuer == push.issuer)
-        });
-        // As without API keys: the pusher must not take its items for malformed, because the policy may know the issuer soon.
-        let (issuer, keys) = found.ok_or(Refusal::RouteUnknown)?;
-        if keys.from != pusher.issuer.name {
-            return Err(Refusal::PermissionMissing { scopes: String::new() }.into());
-        }
-        let stored = self.store_api_keys((issuer, keys), &push.changes, ports).await;
-        keys.count(if stored.is_ok() { "pushed" } else { "not_pushed" });
-        stored?;
-        exchange.received = Some(Received { event_type, result: Some("stored") });
-        let ended = push.changes.iter().filter(|change| change.record.is_none()).count();
-        let created = push.changes.len().saturating_sub(ended);
-        Ok(Answer::json(200, &exchange.ids.request_id, &object([("keys", created.into()), ("ended", ended.into())])))
-    }
-
-    /// Ends keys in the log, then stores all records. A key that the log knows to be ended gets the record of one, whatever
-    /// the push says: pushes may be late or repeated.
-    async fn store_api_keys<P: Ports>(
-        &self,
-        (issuer, keys): (&Issuer, &ApiKeyVerifier),
-        changes: &[ApiKeyChange],
-        ports: &P,
-    ) -> Result<(), Denial> {
-        let key_of =
-            |change: &ApiKeyChange| RevocationKey::new(RevocationKind::Token, &issuer.token.issuer, &change.id);
-        let now = ports.now().secs();
-        let keep_until = now.saturating_add(API_KEY_END_S);
-        let ended = changes.iter().filter(|change| change.record.is_none());
-        let entry = |change| RevocationEntry { key: key_of(change), issued_until: DATE_SECS, keep_until };
-        self.revocations.revoke_all(&ended.map(entry).collect::<Vec<_>>(), ports).await?;
-        let created: Vec<_> = changes.iter().filter(|change| change.record.is_some()).map(key_of).collect();
-        let before = self.revocations.revoked_among(&created, ports).await?;
-        let record = |change: &ApiKeyChange| {
-            let (text, keep_s) = match &change.record {
-                Some((text, expires_at)) if !before.contains(&key_of(change)) => {
-                    let keep_s = |at: u64| at.saturating_add(API_KEY_EXPIRED_S).saturating_sub(now);
-                    (text.clone(), expires_at.map(keep_s))
-                }
-                _ => (ENDED_RECORD.to_owned(), Some(API_KEY_END_S)),
-            };
-            Record { name: keys.name_of(&change.digest), text, keep_s }
-        };
-        // The store would refuse one that has expired long ago.
-        let records =
-            changes.iter().map(record).filter(|record| record.keep_s.is_none_or(|secs| secs >= limits::KV_LEAST_S));
-        ports.write_records(&records.collect::<Vec<_>>()).await.map_err(|fault| keys.fail(code(fault)))?;
-        // A key that another push has ended meanwhile may have its record from this one. The repetition ends it there, too.
-        let is_unchanged = self.revocations.revoked_among(&created, ports).await? == before;
-        if is_unchanged { Ok(()) } else { Err(Denial::ApiKeysUnavailable { fault: "ended_meanwhile" }) }
-    }
-}
-
 /// Returns the code of a fault for operators.
-const fn code(fault: Fault) -> &'static str {
+pub(super) const fn code(fault: Fault) -> &'static str {
     if matches!(fault, Fault::NotBound) { "store_not_bound" } else { "store_failed" }
 }

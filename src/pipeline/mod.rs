@@ -6,6 +6,7 @@
 
 mod answer;
 mod answer_plan;
+mod api_key_push;
 mod api_keys;
 mod assertion;
 mod authenticator;
