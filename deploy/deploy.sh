@@ -40,7 +40,10 @@ for argument in "$@"; do
   esac
 done
 [ -n "$environment" ] || { usage >&2 && exit 2; }
-[ -n "${GATEWAY_URL:-}" ] || fail "GATEWAY_URL is not set."
+case ${GATEWAY_URL:-} in
+  https://* | http://127.0.0.1:*) ;;
+  *) fail "GATEWAY_URL is not set to an https:// URL; the token of the metrics is sent to it." ;;
+esac
 [ -n "${METRICS_TOKEN:-}" ] || fail "METRICS_TOKEN is not set: without it, the details of /ready cannot be read."
 rollout=${ROLLOUT:-"10 50 100"}
 pause_s=${ROLLOUT_PAUSE_S:-60}
@@ -100,7 +103,7 @@ is_ready() {
   ask /status "$scratch/answer" >/dev/null || return 1
   version=$(member "$scratch/answer" worker_version 2>/dev/null) || version=none
   [ "$version" = "$new" ] || { reason="version $version answers"; return 1; }
-  [ "$(ask /ready "$scratch/answer")" = 200 ] || { reason=$(cat "$scratch/answer"); return 1; }
+  [ "$(ask /ready "$scratch/answer")" = 200 ] || { reason=$(tr -cd '[:print:]' <"$scratch/answer" | cut -c1-500); return 1; }
 }
 
 smoke() {
