@@ -9,7 +9,8 @@ import { availableParallelism } from "node:os";
 import { median } from "../scripts/lib/instruction-counts.js";
 
 const CONNECTIONS = 16;
-const WARM = 2000;
+const WARM = 10_000;
+const A_WARM_UP = 1000;
 const A_BURST = 50;
 
 /**
@@ -38,15 +39,16 @@ export async function measureBursts(servers, { bursts, note }) {
       if (availableParallelism() > 1) [...one.pids.map((pid) => [pid, 0]), [process.pid, 1]].forEach(pin);
       for (let i = 0; i < CONNECTIONS; i += 1) one.sockets.push(await open(url));
     }
-    for (const one of running) {
-      await burst(one, WARM);
-      one.used = cpuNs(one.pids);
-    }
+    // Together, so that none has more time for V8's second compiler than another.
+    for (let warmed = 0; warmed < WARM; warmed += A_WARM_UP) for (const one of running) await burst(one, A_WARM_UP);
+    for (const one of running) one.used = cpuNs(one.pids);
     for (let turn = 1; turn <= bursts; turn += 1) {
       note(`turn ${turn} of ${bursts}`);
-      // Each turn begins with another one.
+      // Each turn begins with another one, and every second goes backwards: a server also pays for the caches that the one before
+      // it has left.
       const begin = turn % running.length;
-      for (const one of [...running.slice(begin), ...running.slice(0, begin)]) {
+      const order = [...running.slice(begin), ...running.slice(0, begin)];
+      for (const one of turn % 2 === 0 ? order : order.reverse()) {
         await burst(one, A_BURST);
         // Since the last burst's end, so that work behind the last answers is counted.
         const used = cpuNs(one.pids);
