@@ -11,7 +11,6 @@ import { LOCKED, runCargo, runCommand } from "./cargo.js";
 import { hasWasmBindgen } from "./install.js";
 import { withLock } from "./lock.js";
 import { BUILD, ROOT, TARGET, WASM, WASM_BINDGEN, wasmBindgenVersion } from "./paths.js";
-import { pageModule } from "./page-build.js";
 import { compileForWorker } from "./policy-tool.js";
 import { checkPrerequisites, missingCompilers, hasWasmTarget } from "./prerequisites.js";
 import { ScriptError } from "../../cli/lib/errors.js";
@@ -70,6 +69,8 @@ export async function buildEdge({
     await compileWasm({ profile, onProgress, processes });
     await makeGlue({ profile, out, processes });
     writePolicy(out, compiled);
+    // Not before: npm's packages are installed by a script that imports this module.
+    const { pageModule } = await import("./page-build.js");
     const page = pageModule(readIfThere(join(out, "page.js")));
     if (page !== undefined) writeModule(join(out, "page.js"), page);
   });

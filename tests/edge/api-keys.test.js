@@ -247,7 +247,7 @@ describe("API keys at the running gateway", () => {
       assert.equal(codeOf(await push({ keys }, token)), expected, name);
     }
     assert.equal(codeOf(await edge.post(PUSH, { issuer: "api-keys", keys })), "401 credentials_missing");
-    assert.equal(codeOf(await push({ issuer: "auth-service", keys })), "400 api_keys_malformed");
+    assert.equal(codeOf(await push({ issuer: "auth-service", keys })), "404 route_unknown");
     assert.equal(await get("/me", key), "401 token_inactive");
   });
 

@@ -628,7 +628,7 @@ describe("check", () => {
     assert.equal(code, 0, err);
     const gaps = out.match(/^note: .* (?:has no route|is no operation)/gm);
     for (const gap of gaps)
-      assert.match(gap, /\/api\/v1\/internal\/|\/api\/v1\/auth\/token|\/(?:health|ready|metrics) /, gap);
+      assert.match(gap, /\/api\/v1\/internal\/|\/api\/v1\/auth\/(?:token|introspect)|\/(?:health|ready|metrics) /, gap);
     // A rule that is looser than its operation's.
     writeFileSync(
       join(folder, "gateway.toml"),
