@@ -23,7 +23,7 @@ import { createAdmin } from "./stack.js";
 const FOREIGN = join(ROOT, "tests", "foreign");
 
 // Routes that are called at the service's own port, not through the gateway.
-const INSIDE = "^/(health|ready|metrics)$|^/api/v1/internal/|^/api/v1/auth/token$";
+const INSIDE = "^/(health|ready|metrics)$|^/api/v1/internal/|^/api/v1/auth/(token|introspect)$";
 
 // The service that calls the internal routes of each service.
 const CALLERS = { auth: "user-service", users: "auth-service" };

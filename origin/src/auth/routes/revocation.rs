@@ -17,7 +17,7 @@ use crate::{
 /// A token that is presented for introspection (RFC 7662, section 2.1) or revocation (RFC 7009, section 2.1).
 #[derive(Deserialize, ToSchema)]
 pub(super) struct PresentedToken {
-    #[schema(example = "eyJhbGciOiJSUzI1NiIs...")]
+    #[schema(min_length = 1, example = "eyJhbGciOiJSUzI1NiIs...")]
     pub(super) token: String,
     /// Ignored: the token itself shows what it is.
     #[schema(nullable = false, example = "refresh_token")]
