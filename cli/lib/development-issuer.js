@@ -1,4 +1,4 @@
-// An issuer of tokens for development: whoever can reach it gets a token of any user, without a password. So it
+// An issuer of tokens for development: a client that reaches it gets a token of any user, without a password. So it
 // listens on loopback only. Its key is in a private file of the project, so tokens survive a restart.
 
 import { generateKeyPairSync, randomUUID } from "node:crypto";

@@ -19,7 +19,7 @@ export const summary = "runs the gateway on this machine, without Cloudflare";
 export const help = (command) => `${usage(command, [
   ["", "serves gateway.toml at 127.0.0.1:8787"],
   ["--policy x.toml", "another policy"],
-  ["--config FILE", "wrangler.toml with variables and rate limits (the one beside the policy)"],
+  ["--config FILE", "wrangler.toml with variables and rate limits (in the policy's folder)"],
   ["--state DIR", "folder of the revocation log, KV and metrics (portcullis-state)"],
   ["--listen ADDR:PORT", "another address"],
   ["--processes N", "edge processes that share the port (1)"],

@@ -97,11 +97,11 @@ describe("the operators' page in Chromium", { skip: noChromium }, () => {
 
     const run = await openPolicyTool();
     const good = JSON.parse(run({ command: "compile", policy: { name: "gateway.toml", text: POLICY } }).out);
-    const bad = { ...good, routes: [{ ...good.routes[0], upstream: "nobody" }] };
+    const bad = { ...good, routes: [{ ...good.routes[0], upstream: "no-such-service" }] };
     await (await edge.kv()).put("policy/current", JSON.stringify(bad));
     await page.click("nav a[href='#policy']");
     await contains(page, "policy-state", "no upstream is named");
-    await contains(page, "diff", "nobody");
+    await contains(page, "diff", "no-such-service");
     await look(page, "bad-policy");
     await page.click("#roll-back");
     await look(page, "rollback", NARROW_AND_WIDE);

@@ -1,4 +1,4 @@
-// The modules that workerd's configuration puts beside these: the Worker's entry, and the extension's.
+// The modules that workerd's configuration adds to these: the Worker's entry, and the extension's.
 
 declare module "*/entry.js" {
   const gateway: {
