@@ -68,7 +68,8 @@ export async function runSuite(suite, { run, processes, note, say, env: added = 
   const began = performance.now();
   const log = createWriteStream(join(run, "logs", `${suite.name}.txt`));
   const context = {
-    env: { ...process.env, ...suite.env, ...added, TEST_RUN_DIR: run, TEST_BUILT: "1" },
+    // A failed test names its line; backtraces of many failures hide the other failures.
+    env: { ...process.env, RUST_BACKTRACE: "0", ...suite.env, ...added, TEST_RUN_DIR: run, TEST_BUILT: "1" },
     output: createOutput(log, note),
     processes,
     note,

@@ -14,6 +14,9 @@ import { describeCount, emptyCount } from "./test-counts.js";
 // Number of test files and programs whose duration is shown.
 const SLOWEST = 10;
 
+// Characters of a failure's first line in the list of failures.
+const NAME_CHARS = 200;
+
 /** @param {Progress} progress */
 export function createResults(progress) {
   const total = emptyCount();
@@ -57,6 +60,7 @@ export function createResults(progress) {
         console.log(`\n✗ ${title}`);
         for (const failure of failures) console.log(failure.replace(/^/gm, "    "));
       }
+      if (failed.length > 0) console.log(["", "failed", ...namesOf(failed)].join("\n"));
       const skipped = total.skipped > 0 ? ` · ${total.skipped} skipped` : "";
       console.log(`\nlogs: ${relative(process.cwd(), run)}/logs · ${progress.elapsed()}${skipped}`);
       console.log(`${total.passed} passed, ${total.failed} failed`);
@@ -81,6 +85,16 @@ export function runCounted(progress, title, work) {
       return result;
     },
     ({ count }) => count.failed === 0,
+  );
+}
+
+/**
+ * Returns the first line of each failure: the last lines of a run are read first, and may be all that is kept.
+ * @param {{ title: string, failures: string[] }[]} failed
+ */
+function namesOf(failed) {
+  return failed.flatMap(({ title, failures }) =>
+    failures.map((failure) => `  ${title}: ${failure.split("\n", 1)[0].slice(0, NAME_CHARS)}`),
   );
 }
 
