@@ -275,3 +275,30 @@ async fn keys_that_cannot_be_fetched_are_503_and_no_401() {
     assert!(keys.verify(&key.assertion(), &RECEIVED).is_ok());
     assert!(AssertionKeys::published("ftp://gateway.example").is_err());
 }
+
+/// The table that the packages for other languages check, too.
+#[test]
+fn the_assertions_of_the_common_table_are_taken_as_it_says() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/vectors/assertions.json");
+    let table: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let secrets = AssertionKeys::parse(&text(&table["secrets"])).unwrap();
+    let public = AssertionKeys::parse_jwks(&table["jwks"].to_string()).unwrap();
+    let cases = table["cases"].as_array().unwrap();
+    assert!(cases.len() > 130);
+    for case in cases {
+        let keys = if case["algorithm"] == "HS256" { &secrets } else { &public };
+        let received = Received {
+            audience: table["audience"].as_str().unwrap(),
+            method: case["method"].as_str().unwrap(),
+            target: case["target"].as_str().unwrap(),
+            now: case["at"].as_u64().unwrap(),
+        };
+        let result = keys.verify(case["assertion"].as_str().unwrap(), &received);
+        assert_eq!(result.is_ok(), case["expected"] == "ok", "{}: {}: {result:?}", case["algorithm"], case["name"]);
+    }
+    for row in table["settings"].as_array().unwrap() {
+        let parsed = AssertionKeys::parse(&text(&row["setting"]));
+        assert_eq!(parsed.is_ok(), row["isValid"] == true, "{}", row["name"]);
+    }
+}

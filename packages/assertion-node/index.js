@@ -15,7 +15,21 @@ const ISSUER = "portcullis";
 // Seconds of clock difference that are tolerated.
 const LEEWAY_S = 30;
 
-const SECRET_BYTES = 32;
+// Longest time between `iat` and `exp`, in seconds: the gateway writes it.
+const LIFETIME_S = 30;
+
+// Characters of an assertion: fits the identity of a token of 16 KB and the longest path and query.
+const ASSERTION_CHARS = 48 * 1024;
+
+// A `kid`, and the base64url of 32 bytes.
+const SECRET = /^([^:]+):([A-Za-z0-9_-]{43})$/;
+
+// Secrets that are valid at once, for rotation.
+const SECRETS = 2;
+
+// Bounds of the gateway's public keys, in milliseconds: how long they are used; the pause between two fetches for unknown
+// kids, which anyone can invent; one fetch.
+const KEYS = { cacheMaxAge: 300_000, cooldownDuration: 30_000, timeoutDuration: 2000 };
 
 // Seconds after which a client may try again when the gateway's keys cannot be fetched.
 const RETRY_AFTER_S = "2";
@@ -49,14 +63,21 @@ export function createVerifier({ audience, gateway, keys, algorithm = "ES256" })
   if (typeof audience !== "string" || audience === "") throw new TypeError("audience must be the upstream's name");
   const base = new URL(gateway);
   const refused = { "www-authenticate": `Gateway-Assertion realm="${base.origin}", error="gateway_required"` };
-  const options = { typ: TYPE, issuer: ISSUER, audience, clockTolerance: LEEWAY_S, requiredClaims: ["exp", "iat"] };
+  const options = {
+    ...{ typ: TYPE, issuer: ISSUER, audience, clockTolerance: LEEWAY_S, requiredClaims: ["exp", "iat"] },
+    // Without it, jose accepts an `iat` in the future.
+    maxTokenAge: LIFETIME_S,
+  };
   const verify =
     keys === undefined ? withPublicKeys(base, { ...options, algorithms: [algorithm] }) : withSecrets(keys, options);
   return async (request) => {
     const { "x-gateway-assertion": assertion } = request.headers;
     try {
-      if (typeof assertion !== "string") throw new errors.JWTInvalid("no assertion");
+      if (typeof assertion !== "string" || assertion.length > ASSERTION_CHARS)
+        throw new errors.JWTInvalid("no assertion");
       const { payload } = await verify(assertion);
+      const lifetime = Number(payload.exp) - Number(payload.iat);
+      if (lifetime < 0 || lifetime > LIFETIME_S) throw new errors.JWTInvalid("not a time of the gateway");
       // An assertion is for one method and one path with its query. Express changes `url` in routers.
       if (payload.htm !== request.method || payload.htu !== (request.originalUrl ?? request.url))
         throw new errors.JWTInvalid("another request");
@@ -73,8 +94,14 @@ export function createVerifier({ audience, gateway, keys, algorithm = "ES256" })
  * @param {import("jose").JWTVerifyOptions} options
  */
 function withPublicKeys(gateway, options) {
-  const keySet = createRemoteJWKSet(new URL("/_gateway/jwks.json", gateway));
-  return (/** @type {string} */ assertion) => jwtVerify(assertion, keySet, options);
+  const keySet = createRemoteJWKSet(new URL("/_gateway/jwks.json", gateway), KEYS);
+  /** @type {import("jose").JWTVerifyGetKey} */
+  const keyOf = (header, token) => {
+    // Without a kid, jose would use any key of the algorithm. No other token causes a fetch.
+    if (header?.kid === undefined || header.typ !== TYPE) throw new errors.JWKSNoMatchingKey();
+    return keySet(header, token);
+  };
+  return (/** @type {string} */ assertion) => jwtVerify(assertion, keyOf, options);
 }
 
 /**
@@ -82,15 +109,16 @@ function withPublicKeys(gateway, options) {
  * @param {import("jose").JWTVerifyOptions} options
  */
 function withSecrets(keys, options) {
+  const fault = () => new TypeError("keys must be kid:base64url-of-32-bytes, or two with a comma");
+  const items = keys.split(",");
   const secrets = new Map(
-    keys.split(",").map((item) => {
-      const [kid, text, ...more] = item.trim().split(":");
-      const secret = Buffer.from(text ?? "", "base64url");
-      if (kid === "" || more.length > 0 || secret.length !== SECRET_BYTES)
-        throw new TypeError("keys must be kid:base64url-of-32-bytes, or two with a comma");
-      return [kid, secret];
+    items.map((item) => {
+      const [, kid, text] = SECRET.exec(item.trim()) ?? [];
+      if (text === undefined) throw fault();
+      return [kid, Buffer.from(text, "base64url")];
     }),
   );
+  if (items.length > SECRETS || secrets.size < items.length) throw fault();
   return (/** @type {string} */ assertion) =>
     jwtVerify(
       assertion,

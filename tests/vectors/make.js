@@ -1,8 +1,10 @@
-// Writes the tables of `cases.js` and `providers.js` for the native tests:
+// Writes the tables of `cases.js` and `providers.js` for the native tests, and that of `assertions.js` for all languages:
 //   node tests/vectors/make.js > tests/vectors/tokens.json
 //   node tests/vectors/make.js providers > tests/vectors/providers.json
+//   node tests/vectors/make.js assertions > tests/vectors/assertions.json
 // The keys are new each time, and the private ones are not kept.
 
+import { makeAssertions } from "./assertions.js";
 import { makeCases, makeJwks, makeKeys } from "./cases.js";
 import { makeProviders } from "./providers.js";
 
@@ -46,4 +48,21 @@ ${each.join(",\n")}
 `;
 }
 
-process.stdout.write(process.argv[2] === "providers" ? providers() : await tokens());
+function assertions() {
+  const { cases, settings, ...rest } = makeAssertions(now);
+  const members = Object.entries(rest).map(([name, value]) => `  "${name}": ${JSON.stringify(value)},\n`);
+  return `{
+  "made_with": "tests/vectors/make.js assertions",
+${members.join("")}  "settings": [
+${lines(settings, "    ")}
+  ],
+  "cases": [
+${lines(cases, "    ")}
+  ]
+}
+`;
+}
+
+const TABLES = { tokens, providers, assertions };
+
+process.stdout.write(await TABLES[process.argv[2] ?? "tokens"]());
