@@ -5,12 +5,18 @@ import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 
-import { PYTHON, ROOT } from "../../scripts/lib/paths.js";
+import { PYTHON, ROOT, TARGET } from "../../scripts/lib/paths.js";
 
 // For node:test's `skip`: false, or the reason.
 export const noPython = existsSync(PYTHON)
   ? false
   : "the Python packages are not installed: they need Python 3.11 or newer with venv";
+
+// The Go compiler's environment: this version, no network, and a separate cache.
+export const GO_ENV = {
+  ...process.env,
+  ...{ GOTOOLCHAIN: "local", GOPROXY: "off", GOFLAGS: "-mod=mod", GOCACHE: join(TARGET, "go") },
+};
 
 // Runs tests/foreign/NAME.py with JSON in and out.
 export function python(name, input) {

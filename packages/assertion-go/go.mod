@@ -1,0 +1,3 @@
+module portcullis/assertion
+
+go 1.19
