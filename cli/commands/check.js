@@ -73,7 +73,7 @@ const OPTIONS = {
  * @param {string[]} args
  * @param {Context} context
  */
-export async function run(args, { command, env, openPolicyTool, findWrangler }) {
+export async function run(args, { command, env, openPolicyTool, projectFolder }) {
   const { values, positionals } = readArguments(args, { command, options: OPTIONS, most: 2 });
   if (values.help) return console.log(help(command));
   const {
@@ -93,7 +93,7 @@ export async function run(args, { command, env, openPolicyTool, findWrangler }) 
   if (!isTable && path === undefined)
     throw usageError(`A method and a path are needed, such as GET /api/v1/users/7; ${seeHelp(command)}`);
   if (!isTable && environment !== undefined) throw usageError(`--env is for the whole policy; ${seeHelp(command)}`);
-  const wrangler = environment === undefined ? {} : await readWranglerFile(findWrangler().folder);
+  const wrangler = environment === undefined ? {} : await readWranglerFile(projectFolder());
   if (environment !== undefined) environmentOf(wrangler, environment);
   const policy = readPolicyFile(file);
   const progress = createProgress({ out: process.stderr });

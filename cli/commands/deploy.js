@@ -3,15 +3,12 @@
 import { spawn } from "node:child_process";
 
 import { readArguments, usage } from "../lib/arguments.js";
-import { DEVELOPMENT_ISSUER } from "../lib/development-issuer.js";
-import { environmentFaults } from "../lib/environments.js";
+import { deploymentFaults } from "../lib/environments.js";
 import { ScriptError } from "../lib/errors.js";
-import { isLoopback, upstreamVariable } from "../lib/policy-document.js";
 import { readCheckedPolicy, readWranglerFile } from "../lib/project-policy.js";
 
 /**
  * @import { Option } from "../lib/arguments.js"
- * @import { PolicyDocument } from "../lib/policy-document.js"
  * @import { Context } from "../lib/project.js"
  */
 
@@ -29,35 +26,6 @@ export const help = (command) =>
 /** @type {Record<string, Option>} */
 const OPTIONS = { "dry-run": { type: "boolean" }, env: { type: "string" } };
 
-const ZERO_ID = /^[0-]*$/;
-
-/**
- * Returns what would not work in a deployment.
- * @param {PolicyDocument} policy
- * @param {Record<string, any>} wrangler wrangler.toml
- * @param {string} [environment]
- */
-export function faultsOfDeployment(policy, wrangler, environment) {
-  if (environment !== undefined) return environmentFaults(wrangler, environment, policy);
-  const { issuers = {}, upstreams = {} } = policy;
-  const faults = [];
-  for (const [name, { issuer }] of Object.entries(issuers)) {
-    if (name === DEVELOPMENT_ISSUER || isLoopback(issuer))
-      faults.push(`issuer ${name} is for development; replace it in the policy by that of your users`);
-  }
-  for (const [name, { url, targets = [] }] of Object.entries(upstreams)) {
-    const given = wrangler.vars?.[upstreamVariable(name)] ?? url;
-    if ([given, ...targets.map((target) => target.url)].some((one) => one !== undefined && isLoopback(one)))
-      faults.push(`upstream ${name} is on this machine; set ${upstreamVariable(name)} under vars in wrangler.toml`);
-  }
-  for (const { binding, id } of wrangler.kv_namespaces ?? []) {
-    if (ZERO_ID.test(id ?? ""))
-      faults.push(`KV namespace ${binding} has no id; run: npx wrangler kv namespace create ${binding}`);
-  }
-  if (wrangler.vars?.DEVELOPMENT !== undefined) faults.push("DEVELOPMENT must not be set in wrangler.toml");
-  return faults;
-}
-
 /**
  * @param {string[]} args
  * @param {Context} context
@@ -68,7 +36,7 @@ export async function run(args, context) {
   if (values.help) return console.log(help(command));
   const wrangler = findWrangler();
   const policy = await readCheckedPolicy(context);
-  const faults = faultsOfDeployment(policy, await readWranglerFile(wrangler.folder), values.env);
+  const faults = deploymentFaults(await readWranglerFile(wrangler.folder), values.env, policy);
   for (const fault of faults) console.error(fault);
   if (faults.length > 0 && !values["dry-run"])
     throw new ScriptError("The gateway is not deployed; the lines above say what to change.");

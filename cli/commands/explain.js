@@ -79,7 +79,7 @@ const OPTIONS = {
  * @param {string[]} args
  * @param {Context} context
  */
-export async function run(args, { command, env, openPolicyTool, findWrangler }) {
+export async function run(args, { command, env, openPolicyTool, projectFolder }) {
   const { values, positionals } = readArguments(args, { command, options: OPTIONS, most: 2 });
   if (values.help) return console.log(help(command));
   if (positionals.length === 1)
@@ -89,8 +89,7 @@ export async function run(args, { command, env, openPolicyTool, findWrangler }) 
   const token = (values.token === "-" ? readFileSync(0, "utf8") : values.token).trim();
   if (token === "") throw usageError(`The token is empty; ${seeHelp(command)}`);
   const given = values.keys === undefined ? undefined : { keys: readKeys(values.keys) };
-  const vars =
-    values.env === undefined ? {} : environmentOf(await readWranglerFile(findWrangler().folder), values.env).vars;
+  const vars = values.env === undefined ? {} : environmentOf(await readWranglerFile(projectFolder()), values.env).vars;
   const policy = readPolicyFile(values.file ?? policyFile(env));
   const progress = createProgress({ out: process.stderr });
   const tool = await openPolicyTool({ progress });

@@ -41,12 +41,12 @@ const OPTIONS = {
  * @param {Context} context
  */
 export async function run(args, context) {
-  const { command, processes, findWrangler } = context;
+  const { command, processes, projectFolder, findWrangler } = context;
   const { values } = readArguments(args, { command, options: OPTIONS });
   if (values.help) return console.log(help(command));
-  const wrangler = findWrangler();
+  const folder = projectFolder();
   const isRemote = values.remote || values.env !== undefined;
-  if (values.env !== undefined) environmentOf(await readWranglerFile(wrangler.folder), values.env);
+  if (values.env !== undefined) environmentOf(await readWranglerFile(folder), values.env);
   const policy = await readCheckedPolicy(context);
   const needed = secretsOf(policy);
   const environment = values.env === undefined ? [] : ["--env", values.env];
@@ -54,17 +54,19 @@ export async function run(args, context) {
    * @param {string[]} rest
    * @param {string} [input]
    */
-  const secret = (rest, input) =>
-    runCommand(wrangler.node, [wrangler.script, "secret", ...rest, ...environment], {
-      ...{ cwd: wrangler.folder, processes, input },
+  const secret = (rest, input) => {
+    const wrangler = findWrangler();
+    return runCommand(wrangler.node, [wrangler.script, "secret", ...rest, ...environment], {
+      ...{ cwd: folder, processes, input },
       // The list is a line of its log.
       env: { ...wrangler.env, CI: "true", WRANGLER_LOG: "log" },
       failure: "The Worker's secrets cannot be reached",
     });
-  if (values.create && !isRemote) ensureLocalSecrets(wrangler.folder, policy);
+  };
+  if (values.create && !isRemote) ensureLocalSecrets(folder, policy);
   const listed = isRemote
     ? (parseJson(await secret(["list", "--format", "json"])) ?? []).map((/** @type {any} */ { name }) => name)
-    : Object.keys(readLocalVars(wrangler.folder));
+    : Object.keys(readLocalVars(folder));
   let missing = 0;
   for (const { name, algorithm } of needed) {
     let state = listed.includes(name) ? "present" : "missing";

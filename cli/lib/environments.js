@@ -28,7 +28,10 @@ import { isLoopback, suffixOf, upstreamVariable } from "./policy-document.js";
 const FILE = "wrangler.toml";
 
 // An id that no account has, to be replaced.
-const PLACEHOLDER = /^0{24}/;
+const PLACEHOLDER = /^(?:0{24}|[0-]*$)/;
+
+/** @param {string | undefined} id */
+const isPlaceholder = (id = "") => PLACEHOLDER.test(id);
 
 /**
  * The option of every script that works on a deployment.
@@ -55,7 +58,7 @@ export function environmentOf(wrangler, name) {
  */
 export function storeOf(wrangler, name) {
   const store = environmentOf(wrangler, name).kv_namespaces?.find(({ binding }) => binding === "KEYS");
-  if (store?.id !== undefined && !PLACEHOLDER.test(store.id)) return store;
+  if (store !== undefined && !isPlaceholder(store.id)) return store;
   throw usageError(`${FILE}: ${name} has no KV namespace KEYS yet; run: npx wrangler kv namespace create KEYS`);
 }
 
@@ -93,6 +96,17 @@ const SECRET =
   /^(?:ASSERTION_KEYS_.+|METRICS_TOKEN|DPOP_NONCE_KEYS|EVENTS_AUTHORIZATION_.+|AUTHORIZER_TOKEN_.+|INTROSPECTION_SECRET_.+|OTEL_EXPORTER_OTLP_HEADERS)$/;
 
 /**
+ * Returns what would not work in a deployment of this policy, as lines: of the whole file, or of an environment.
+ * @param {Wrangler} wrangler
+ * @param {string | undefined} name
+ * @param {PolicyDocument} policy
+ */
+export const deploymentFaults = (wrangler, name, policy) =>
+  name === undefined
+    ? [...storeFaults(wrangler), ...variableFaults(wrangler, policy), ...issuerFaults(policy)]
+    : environmentFaults(wrangler, name, policy);
+
+/**
  * Returns what is wrong with an environment for a deployment of this policy, as lines.
  * @param {Wrangler} wrangler
  * @param {string} name
@@ -128,11 +142,15 @@ function bindingFaults(top, section, policy) {
   return [
     ...missing.map(([kind, binding]) => `${kind} lacks ${binding}; bindings are not inherited`),
     ...unbound.map((limit) => `ratelimits lacks ${limit}, which the policy needs`),
-    ...(section.kv_namespaces ?? [])
-      .filter(({ id = "" }) => id === "" || PLACEHOLDER.test(id))
-      .map(({ binding }) => `the id of ${binding} is a placeholder; run: npx wrangler kv namespace create ${binding}`),
+    ...storeFaults(section),
   ];
 }
+
+/** @param {Section} section */
+const storeFaults = ({ kv_namespaces = [] }) =>
+  kv_namespaces
+    .filter(({ id }) => isPlaceholder(id))
+    .map(({ binding }) => `the id of ${binding} is a placeholder; run: npx wrangler kv namespace create ${binding}`);
 
 /**
  * @param {Section} section
@@ -149,7 +167,7 @@ function sharingFaults(section, others) {
   }
   for (const [other, { name, kv_namespaces = [], ratelimits = [] }] of others) {
     for (const { binding, id } of section.kv_namespaces ?? [])
-      if (id !== undefined && !PLACEHOLDER.test(id) && kv_namespaces.some((store) => store.id === id))
+      if (!isPlaceholder(id) && kv_namespaces.some((store) => store.id === id))
         faults.push(`${binding} shares its id with ${other}`);
     for (const { name: limit, namespace_id } of limits)
       if (ratelimits.some((shared) => shared.namespace_id === namespace_id))

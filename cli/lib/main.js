@@ -53,27 +53,34 @@ async function help() {
 // Major version of Node that wrangler needs.
 const NODE_MAJOR = 22;
 
-/** @returns {Wrangler} */
+function projectFolder() {
+  const folder = process.cwd();
+  if (existsSync(join(folder, "wrangler.toml"))) return folder;
+  throw new ScriptError(
+    "There is no wrangler.toml here; run this in the project, or create one: npm create portcullis",
+    { code: EXIT_USAGE },
+  );
+}
+
+/**
+ * Finds wrangler in the project, which installs it: `check`, `serve` and others do without.
+ * @returns {Wrangler}
+ */
 function findWrangler() {
   if (Number(process.versions.node.split(".")[0]) < NODE_MAJOR)
     throw new ScriptError(
       `Node ${process.versions.node} is too old for wrangler; install Node ${NODE_MAJOR} or newer from https://nodejs.org.`,
       { code: EXIT_USAGE },
     );
-  const require = createRequire(import.meta.url);
-  const folder = process.cwd();
-  if (!existsSync(join(folder, "wrangler.toml")))
-    throw new ScriptError(
-      "There is no wrangler.toml here; run this in the project, or create one: npm create portcullis",
-      {
-        code: EXIT_USAGE,
-      },
-    );
+  const folder = projectFolder();
   let manifest;
   try {
-    manifest = require.resolve("wrangler/package.json");
+    manifest = createRequire(join(folder, "wrangler.toml")).resolve("wrangler/package.json");
   } catch {
-    throw new ScriptError("wrangler is not installed; run: npm install", { code: EXIT_USAGE });
+    throw new ScriptError(
+      "This command needs wrangler, which is not installed here; run: npm install --save-dev wrangler@4",
+      { code: EXIT_USAGE },
+    );
   }
   return {
     node: process.execPath,
@@ -100,6 +107,7 @@ export async function main() {
         env: process.env,
         processes,
         openPolicyTool: () => loadPolicyTool(policyToolFolder()),
+        projectFolder,
         findWrangler,
         onServing: () => {
           isServing = true;

@@ -10,7 +10,8 @@
  * @property {Processes} processes
  * @property {(options: { progress?: Progress }) => Promise<PolicyTool>} openPolicyTool
  * @property {() => void} [onServing] called when the command serves: from then on, Ctrl-C is no failure
- * @property {() => Wrangler} findWrangler throws an error that says how to install it
+ * @property {() => string} projectFolder returns the folder of wrangler.toml; throws an error if there is none
+ * @property {() => Wrangler} findWrangler also throws an error that says how to install it
  * @typedef {object} Wrangler how to run wrangler
  * @property {string} node the Node that runs it
  * @property {string} script

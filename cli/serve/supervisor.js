@@ -25,9 +25,8 @@ import { readVariables } from "./settings.js";
  * @property {() => Promise<void>} stop
  */
 
-// The runtime of the development server, which is a dependency of wrangler.
-const WRANGLER = createRequire(import.meta.url).resolve("wrangler/package.json");
-const { default: WORKERD } = createRequire(WRANGLER)("workerd");
+// The path of the runtime.
+const { default: WORKERD } = createRequire(import.meta.url)("workerd");
 
 // Descriptor of the listening socket, here and in the edge processes.
 const LISTENER = 3;

@@ -22,6 +22,7 @@ export const runInCheckout = (command, module) =>
       env: process.env,
       processes,
       openPolicyTool: ({ progress }) => openPolicyTool({ progress, processes }),
+      projectFolder: () => ROOT,
       findWrangler() {
         if (!hasPackages())
           throw new ScriptError("The npm packages are not installed; run: npm run setup", { code: EXIT_USAGE });

@@ -317,7 +317,7 @@ describe("a project of npm create portcullis", () => {
   step("deploy refuses what works on this machine only", async () => {
     const refused = await command("deploy");
     assert.equal(refused.code, 1, refused.out);
-    for (const fault of [/issuer development/, /UPSTREAM_EXAMPLE_URL/, /KV namespace KEYS/])
+    for (const fault of [/issuer development/, /UPSTREAM_EXAMPLE_URL/, /the id of KEYS/])
       assert.match(refused.out, fault);
     const dry = await command("deploy", "--dry-run");
     assert.equal(dry.code, 0, dry.out);

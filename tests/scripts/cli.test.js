@@ -8,7 +8,7 @@ import { describe, test } from "node:test";
 
 import { parse } from "smol-toml";
 
-import { faultsOfDeployment } from "../../cli/commands/deploy.js";
+import { deploymentFaults } from "../../cli/lib/environments.js";
 import { makeAssertionKeys } from "../../cli/lib/assertion-keys.js";
 import { startDevelopmentIssuer } from "../../cli/lib/development-issuer.js";
 import { secretsOf } from "../../cli/lib/policy-document.js";
@@ -20,6 +20,7 @@ import { testScope } from "../harness/scope.js";
 
 const read = (...path) => readFileSync(join(ROOT, ...path), "utf8");
 const root = JSON.parse(read("package.json"));
+const lock = JSON.parse(read("package-lock.json"));
 
 function portcullis(args, { cwd = ROOT } = {}) {
   const { status, stdout, stderr } = spawnSync(process.execPath, [join(ROOT, "cli", "bin", "portcullis.js"), ...args], {
@@ -70,6 +71,23 @@ describe("the command portcullis", () => {
       assert.match(err, /no wrangler\.toml here.*npm create portcullis/);
     });
 
+  for (const name of ["dev", "push", "rollback", "deploy"])
+    test(`${name} without wrangler says how to install it`, (t) => {
+      const folder = temporaryFolder(testScope(t));
+      writeFileSync(join(folder, "wrangler.toml"), "");
+      const { code, err } = portcullis([name], { cwd: folder });
+      assert.equal(code, 2, err);
+      assert.match(err, /needs wrangler.*npm install --save-dev wrangler@/);
+    });
+
+  test("check of an environment needs no wrangler", (t) => {
+    const folder = temporaryFolder(testScope(t));
+    writeFileSync(join(folder, "wrangler.toml"), "");
+    const { code, err } = portcullis(["check", "--env", "staging"], { cwd: folder });
+    assert.equal(code, 2, err);
+    assert.match(err, /"staging" is not in wrangler\.toml/);
+  });
+
   test("status does not send the token over plain HTTP to another machine", () => {
     const { code, err } = portcullis(["status", "http://gateway.example.com"]);
     assert.equal(code, 2);
@@ -92,10 +110,22 @@ describe("the packages", () => {
     });
 
     test(`${name} depends on the versions that are tested here`, () => {
-      for (const [dependency, range] of Object.entries(manifest.dependencies ?? {}))
-        assert.equal(range, `^${root.devDependencies[dependency]}`, dependency);
+      for (const [dependency, range] of Object.entries({ ...manifest.dependencies, ...manifest.peerDependencies }))
+        assert.equal(range, `^${lock.packages[`node_modules/${dependency}`].version}`, dependency);
     });
   }
+
+  test("portcullis installs the runtime, and a new project wrangler, in the versions of each other", () => {
+    const { dependencies, peerDependencies, peerDependenciesMeta } = manifestOf("cli");
+    assert.ok("workerd" in dependencies && !("wrangler" in dependencies));
+    assert.deepEqual(peerDependenciesMeta, { wrangler: { optional: true } });
+    assert.equal(
+      lock.packages["node_modules/wrangler"].dependencies.workerd,
+      lock.packages["node_modules/workerd"].version,
+    );
+    const created = JSON.parse(read("create", "template", "package.json"));
+    assert.equal(created.devDependencies.wrangler, peerDependencies.wrangler);
+  });
 
   test("the Python package has the version of the checkout", () => {
     assert.equal(parse(read("packages", "assertion-python", "pyproject.toml")).project.version, root.version);
@@ -202,13 +232,13 @@ test("the development issuer keeps its key in a file that its owner alone can re
 const SOUND = {
   policy: {
     issuers: { users: { issuer: "https://id.example.com" } },
-    upstreams: { shop: { url: "https://shop.example.com" }, near: { binding: "NEAR" } },
+    upstreams: { shop: { url: "https://shop.acme.dev" }, near: { binding: "NEAR" } },
   },
   wrangler: { kv_namespaces: [{ binding: "KEYS", id: "0f2ac74b498b48028cb68387c421e279" }], vars: {} },
 };
 
 test("a deployment with public URLs and ids has no fault", () => {
-  assert.deepEqual(faultsOfDeployment(SOUND.policy, SOUND.wrangler), []);
+  assert.deepEqual(deploymentFaults(SOUND.wrangler, undefined, SOUND.policy), []);
 });
 
 for (const [what, change, fault] of [
@@ -228,21 +258,24 @@ for (const [what, change, fault] of [
   [
     "a zero id",
     { wrangler: { kv_namespaces: [{ binding: "KEYS", id: "00000000000000000000000000000000" }] } },
-    /KEYS has no id/,
+    /the id of KEYS is a placeholder/,
   ],
+  ["no id", { wrangler: { kv_namespaces: [{ binding: "KEYS" }] } }, /the id of KEYS is a placeholder/],
+  ["plain HTTP", { wrangler: { vars: { UPSTREAM_SHOP_URL: "http://shop.acme.dev" } } }, /upstream shop is not https/],
   ["development settings", { wrangler: { vars: { DEVELOPMENT: "true" } } }, /DEVELOPMENT/],
 ])
   test(`a deployment with ${what} is refused`, () => {
-    const faults = faultsOfDeployment({ ...SOUND.policy, ...change.policy }, { ...SOUND.wrangler, ...change.wrangler });
+    const [policy, wrangler] = [
+      { ...SOUND.policy, ...change.policy },
+      { ...SOUND.wrangler, ...change.wrangler },
+    ];
+    const faults = deploymentFaults(wrangler, undefined, policy);
     assert.equal(faults.length, 1, faults.join("\n"));
     assert.match(faults[0], fault);
   });
 
 test("a deployment to an unknown environment is refused", () => {
-  assert.throws(
-    () => faultsOfDeployment(SOUND.policy, SOUND.wrangler, "staging"),
-    /"staging" is not in wrangler\.toml/,
-  );
+  assert.throws(() => deploymentFaults(SOUND.wrangler, "staging", SOUND.policy), /"staging" is not in wrangler\.toml/);
 });
 
 test("the secrets of a policy are those of its upstreams and of events with a header", () => {
