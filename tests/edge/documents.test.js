@@ -142,6 +142,7 @@ describe("the services of docs/examples", () => {
         send(base, { path: target, headers: { "x-gateway-assertion": remember(await assertion) } });
       assert.equal((await ask(make(one))).status, 503, "without keys");
       gateway.answer("GET /_gateway/jwks.json", { json: await jwks(one, two) });
+      await until("the service has the keys", async () => (await ask(make(one))).status === 200);
       for (const [what, assertion, status] of [
         ["good", make(one), 200],
         ["good, by the second key", make(two, {}, { kid: "k2" }), 200],
