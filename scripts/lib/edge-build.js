@@ -4,7 +4,6 @@
 
 import { createHash } from "node:crypto";
 import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
-import { homedir } from "node:os";
 import { basename, join } from "node:path";
 
 import { LOCKED, runCargo, runCommand } from "./cargo.js";
@@ -13,6 +12,7 @@ import { withLock } from "./lock.js";
 import { BUILD, ROOT, TARGET, WASM, WASM_BINDGEN, wasmBindgenVersion } from "./paths.js";
 import { compileForWorker } from "./policy-tool.js";
 import { checkPrerequisites, missingCompilers, hasWasmTarget } from "./prerequisites.js";
+import { DEPLOYED, LOCAL, bindgenFlagsFor, configFor, featuresFor } from "./profiles.js";
 import { ScriptError } from "../../cli/lib/errors.js";
 import { readIfThere } from "../../cli/lib/files.js";
 import { writeModule, writePolicy } from "../../cli/lib/worker.js";
@@ -35,12 +35,6 @@ const BINDGEN_FLAGS = [
   "--force-enable-abort-handler",
 ];
 
-// Function names are a tenth of the module, and panic messages need none: they name file and line.
-// KEEP_NAMES=true keeps them for profiling.
-const BARE_FLAGS = ["--remove-name-section", "--remove-producers-section"];
-
-export const DEPLOYED = "worker";
-
 // Copied next to the glue, because they are imported by name.
 const COPIED = ["entry.js", "operators.js"];
 
@@ -54,13 +48,7 @@ const LOCK = join(TARGET, "edge-build.locks");
  * seconds; `worker` is the deployed one.
  * @param {Build & Work} [options]
  */
-export async function buildEdge({
-  profile = "local",
-  out = BUILD,
-  policy = "gateway.toml",
-  onProgress,
-  processes,
-} = {}) {
+export async function buildEdge({ profile = LOCAL, out = BUILD, policy = "gateway.toml", onProgress, processes } = {}) {
   // A build installs nothing: `npm run setup` does.
   if (!hasWasmBindgen())
     throw new ScriptError(`wasm-bindgen ${wasmBindgenVersion()} is not in .tools; run: npm run setup`);
@@ -77,36 +65,12 @@ export async function buildEdge({
 }
 
 /**
- * Leaves the Rust signature checks out of the deployed worker unless RUST_SIGNATURES=true.
- * @param {string} profile
- * @param {NodeJS.ProcessEnv} env
- */
-export function featuresFor(profile, env) {
-  return profile === DEPLOYED && env.RUST_SIGNATURES !== "true" ? ["--no-default-features"] : [];
-}
-
-// LLVM's default of 225 makes the worker 6 % larger. With 20 it is 3 % smaller, but more small functions wait for V8's second
-// compiler: until an isolate has served some ten thousand requests, distinct tokens cost 5 % more.
-const INLINE_THRESHOLD = "-Cllvm-args=--inline-threshold=60";
-
-/**
- * Removes the path of the cargo home from panic messages, so that the same sources give the same worker on
- * every machine, and makes the worker smaller. An array, because the path may hold spaces.
- * @param {string} profile
- * @param {string} cargoHome
- */
-export function configFor(profile, cargoHome) {
-  const flags = [`--remap-path-prefix=${cargoHome}=cargo`, INLINE_THRESHOLD];
-  return profile === DEPLOYED ? ["--config", `target.${WASM}.rustflags=${JSON.stringify(flags)}`] : [];
-}
-
-/**
  * Compiles the worker unless its sources are as they were. A build for deployment always runs
  * cargo, which also notices another compiler or other flags. Another build uses the worker at hand if
  * there is no compiler.
  * @param {Build & Work} [options]
  */
-export async function compileWasm({ profile = "local", onProgress, processes } = {}) {
+export async function compileWasm({ profile = LOCAL, onProgress, processes } = {}) {
   const program = worker(profile);
   if (profile !== DEPLOYED) {
     if (isCurrent(program)) return;
@@ -124,15 +88,15 @@ function cargoArguments(profile) {
   return [
     ...["build", "--package", "portcullis", "--lib", "--target", WASM, "--profile", profile],
     ...["--target-dir", TARGET, ...featuresFor(profile, process.env)],
-    ...configFor(profile, process.env.CARGO_HOME ?? join(homedir(), ".cargo")),
+    ...configFor(profile),
     ...LOCKED,
   ];
 }
 
 /** @param {Build & Work} [options] */
-async function makeGlue({ profile = "local", out = BUILD, processes } = {}) {
+async function makeGlue({ profile = LOCAL, out = BUILD, processes } = {}) {
   const { file: wasm } = worker(profile);
-  const flags = [...BINDGEN_FLAGS, ...(profile === DEPLOYED && process.env.KEEP_NAMES !== "true" ? BARE_FLAGS : [])];
+  const flags = [...BINDGEN_FLAGS, ...bindgenFlagsFor(profile, process.env)];
   const copied = COPIED.map((name) => join(ROOT, "src", "host", name));
   const sources = [wasm, ...copied].map((file) => readFileSync(file));
   const stamp = fingerprint([...sources, wasmBindgenVersion(), flags.join(" ")]);

@@ -6,15 +6,17 @@ import { join } from "node:path";
 import { ScriptError } from "../../cli/lib/errors.js";
 import { copyWorker } from "../../cli/lib/worker.js";
 import { runCommand } from "./cargo.js";
-import { DEPLOYED, buildEdge } from "./edge-build.js";
+import { buildEdge } from "./edge-build.js";
 import { BUILD, ROOT } from "./paths.js";
-import { preparePolicyTool } from "./policy-tool.js";
+import { buildPolicyTool, preparePolicyTool } from "./policy-tool.js";
+import { DEPLOYED } from "./profiles.js";
 import { POLICY_FOLDER } from "./programs.js";
 
 /**
  * @import { Processes } from "../../cli/lib/processes.js"
  * @import { Progress } from "../../cli/lib/progress.js"
  * @typedef {{ progress: Progress, processes: Processes }} Context
+ * @typedef {{ worker: string, policy: string }} Built folders of the Worker's modules, and of the policy tool
  * @typedef {{ name: string, version: string, file: string, size: number, unpackedSize: number, entryCount: number, files: { path: string, size: number }[] }} Packed
  */
 
@@ -43,7 +45,7 @@ export function manifestOf(folder) {
 }
 
 /**
- * Builds all packages, with the Worker as it is deployed.
+ * Builds all packages, with the Worker as it is deployed, and the policy tool by the same profile.
  * @param {Context} context
  */
 export async function packAll({ progress, processes }) {
@@ -51,17 +53,29 @@ export async function packAll({ progress, processes }) {
   await progress.run("compile the Worker", (onProgress) =>
     buildEdge({ profile: DEPLOYED, out: worker, processes, onProgress }),
   );
-  return packWith(worker, { progress, processes });
+  const policy = join(OUT, "policy");
+  await progress.run("compile the policy tool", (onProgress) =>
+    buildPolicyTool({ profile: DEPLOYED, out: policy, processes, onProgress }),
+  );
+  return packFrom({ worker, policy }, { progress, processes });
 }
 
 /**
- * Builds all packages with a Worker that is already built.
+ * Builds all packages with a Worker that is already built, and the policy tool of the checkout.
  * @param {string} worker folder of its modules
  * @param {Context} context
- * @returns {Promise<Packed[]>}
  */
 export async function packWith(worker, { progress, processes }) {
   await preparePolicyTool({ progress, processes });
+  return packFrom({ worker, policy: POLICY_FOLDER }, { progress, processes });
+}
+
+/**
+ * @param {Built} built
+ * @param {Context} context
+ * @returns {Promise<Packed[]>}
+ */
+async function packFrom(built, { progress, processes }) {
   const packed = [];
   for (const [name, folder] of Object.entries(PACKAGES)) {
     packed.push(
@@ -69,7 +83,7 @@ export async function packWith(worker, { progress, processes }) {
         const stage = join(OUT, name);
         rmSync(stage, { recursive: true, force: true });
         stageFiles(folder, stage);
-        if (name === "portcullis") addBuilt(stage, worker);
+        if (name === "portcullis") addBuilt(stage, built);
         return pack(stage, processes);
       }),
     );
@@ -97,13 +111,13 @@ function stageFiles(folder, stage) {
 /**
  * Adds the Worker without a policy, the policy tool and the schema of the policy.
  * @param {string} stage
- * @param {string} worker
+ * @param {Built} built
  */
-function addBuilt(stage, worker) {
+function addBuilt(stage, { worker, policy }) {
   copyWorker(worker, join(stage, "worker"));
   mkdirSync(join(stage, "policy"));
   for (const name of ["portcullis_cli.js", "portcullis_cli_bg.wasm"])
-    cpSync(join(POLICY_FOLDER, name), join(stage, "policy", name));
+    cpSync(join(policy, name), join(stage, "policy", name));
   mkdirSync(join(stage, "schema"));
   cpSync(join(ROOT, "gateway.schema.json"), join(stage, "schema", "gateway.schema.json"));
 }

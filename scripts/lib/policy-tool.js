@@ -11,6 +11,7 @@ import { hasWasmBindgen, installWasmBindgen, installWasmTarget } from "./install
 import { withLock } from "./lock.js";
 import { TARGET, TOOLS, WASM, WASM_BINDGEN, wasmBindgenVersion } from "./paths.js";
 import { checkPrerequisites, missingCompilers, hasWasmTarget } from "./prerequisites.js";
+import { LOCAL, bindgenFlagsFor, configFor } from "./profiles.js";
 import { POLICY_FOLDER, POLICY_TOOL, compile, isBuilt, isCurrent } from "./programs.js";
 
 /**
@@ -20,7 +21,6 @@ import { POLICY_FOLDER, POLICY_TOOL, compile, isBuilt, isCurrent } from "./progr
  */
 
 const LOCK = join(TOOLS, "policy.locks");
-const PROFILE = "local";
 
 /**
  * Builds the tool if it is missing or out of date, and loads it.
@@ -74,32 +74,36 @@ export async function preparePolicyTool({ progress, processes } = {}) {
   if (!(await hasWasmTarget())) await step(`install Rust's ${WASM} target`, () => installWasmTarget({ processes }));
   await step("compile the policy tool", (onProgress) =>
     withLock(LOCK, async () => {
-      if (!isCurrent(POLICY_TOOL)) await compile(POLICY_TOOL, () => build({ processes, onProgress }));
+      if (!isCurrent(POLICY_TOOL)) await compile(POLICY_TOOL, () => buildPolicyTool({ processes, onProgress }));
     }),
   );
 }
 
-/** @param {Work} options */
-async function build({ processes, onProgress }) {
+/**
+ * Compiles the tool into the folder `out`.
+ * @param {{ profile?: string, out?: string } & Work} options
+ */
+export async function buildPolicyTool({ profile = LOCAL, out = POLICY_FOLDER, processes, onProgress }) {
   await runCargo(
     [
-      ...["build", "--package", "portcullis-cli", "--lib", "--target", WASM, "--profile", PROFILE],
-      ...["--target-dir", TARGET, ...LOCKED],
+      ...["build", "--package", "portcullis-cli", "--lib", "--target", WASM, "--profile", profile],
+      ...["--target-dir", TARGET, ...configFor(profile), ...LOCKED],
     ],
     { processes, onProgress, failure: "The policy tool does not compile" },
   );
   // Built in another folder and moved, so that a script that runs now finds one build, whole.
-  const fresh = `${POLICY_FOLDER}-${process.pid}`;
+  const fresh = `${out}-${process.pid}`;
   rmSync(fresh, { recursive: true, force: true });
   mkdirSync(fresh, { recursive: true });
   try {
-    const wasm = join(TARGET, WASM, PROFILE, "portcullis_cli.wasm");
-    await runCommand(WASM_BINDGEN, [wasm, "--out-dir", fresh, "--target", "web", "--no-typescript"], {
+    const wasm = join(TARGET, WASM, profile, "portcullis_cli.wasm");
+    const flags = ["--target", "web", "--no-typescript", ...bindgenFlagsFor(profile, process.env)];
+    await runCommand(WASM_BINDGEN, [wasm, "--out-dir", fresh, ...flags], {
       processes,
       failure: "wasm-bindgen failed",
     });
-    rmSync(POLICY_FOLDER, { recursive: true, force: true });
-    renameSync(fresh, POLICY_FOLDER);
+    rmSync(out, { recursive: true, force: true });
+    renameSync(fresh, out);
   } finally {
     rmSync(fresh, { recursive: true, force: true });
   }

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { configFor, featuresFor } from "../../scripts/lib/edge-build.js";
+import { configFor, featuresFor } from "../../scripts/lib/profiles.js";
 
 test("a deployed worker has Rust signature checks only if RUST_SIGNATURES is set", () => {
   for (const [profile, env, expected] of [
