@@ -1,10 +1,12 @@
 // Activates a policy without a deploy.
 
 import { readArguments, usage, withArguments } from "../lib/arguments.js";
+import { policyFaults } from "../lib/environments.js";
 import { ScriptError } from "../lib/errors.js";
 import { readPolicyFile, runWithDocuments } from "../lib/policy-tool.js";
 import { createProgress } from "../lib/progress.js";
 import { policyFile } from "../lib/project.js";
+import { readWranglerFile } from "../lib/project-policy.js";
 import { STORE_OPTIONS, withPushedPolicies } from "../lib/pushed-policy.js";
 
 /**
@@ -30,7 +32,7 @@ a newer one is not used.`;
  * @param {Context} context
  */
 export async function run(args, context) {
-  const { command, env, openPolicyTool } = context;
+  const { command, env, openPolicyTool, findWrangler } = context;
   const { values } = readArguments(args, {
     command,
     options: { ...STORE_OPTIONS, file: { type: "string" } },
@@ -41,8 +43,14 @@ export async function run(args, context) {
   return withPushedPolicies(context, values, async (store) => {
     const tool = await openPolicyTool({ progress });
     const { out: next, errors } = await runWithDocuments(tool, { command: "compile", policy: readPolicyFile(file) });
-    for (const line of errors) console.error(line);
-    if (errors.length > 0) throw new ScriptError(`${file} is not pushed; the lines above name its mistakes.`);
+    const isRemote = values.remote || values.env !== undefined;
+    const isChecked = isRemote && errors.length === 0;
+    const unsafe = isChecked
+      ? policyFaults(await readWranglerFile(findWrangler().folder), values.env, JSON.parse(next))
+      : [];
+    for (const line of [...errors, ...unsafe]) console.error(line);
+    if (errors.length + unsafe.length > 0)
+      throw new ScriptError(`${file} is not pushed; the lines above name its mistakes.`);
     const before = await progress.run("read the current policy", () => store.get("current"));
     if (before === next) {
       progress.close();

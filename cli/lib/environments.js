@@ -103,7 +103,7 @@ const SECRET =
  */
 export const deploymentFaults = (wrangler, name, policy) =>
   name === undefined
-    ? [...storeFaults(wrangler), ...variableFaults(wrangler, policy), ...issuerFaults(policy)]
+    ? [...storeFaults(wrangler), ...variableFaults(wrangler, policy), ...policyFaults(wrangler, name, policy)]
     : environmentFaults(wrangler, name, policy);
 
 /**
@@ -135,13 +135,9 @@ export function environmentFaults(wrangler, name, policy) {
 function bindingFaults(top, section, policy) {
   const own = bindingsOf(section).map(String);
   const missing = bindingsOf(top).filter((binding) => !own.includes(String(binding)));
-  const limits = Object.keys(policy.limits ?? {}).map((limit) => `LIMIT_${suffixOf(limit)}`);
-  const unbound = limits.filter(
-    (limit) => !own.includes(`ratelimits,${limit}`) && !missing.some(([, binding]) => binding === limit),
-  );
   return [
     ...missing.map(([kind, binding]) => `${kind} lacks ${binding}; bindings are not inherited`),
-    ...unbound.map((limit) => `ratelimits lacks ${limit}, which the policy needs`),
+    ...limitFaults(policy, [...limitsOf(section), ...missing.map(([, binding]) => binding)]),
     ...storeFaults(section),
   ];
 }
@@ -214,10 +210,46 @@ function variableFaults({ vars = {} }, policy) {
   return [...new Set(faults)];
 }
 
-/** @param {PolicyDocument} policy */
-function issuerFaults({ issuers = {} }) {
-  const own = Object.entries(issuers).filter(([name, { issuer }]) => name === DEVELOPMENT_ISSUER || isLoopback(issuer));
-  return own.map(([name]) => `issuer ${name} is for development; replace it in the policy by that of your users`);
+/** @param {Section} section */
+const limitsOf = ({ ratelimits = [] }) => ratelimits.map(({ name }) => name);
+
+/**
+ * Returns which rate limits of a policy would not be applied, because they have none of the bindings `bound`.
+ * @param {PolicyDocument} policy
+ * @param {string[]} bound
+ */
+export function limitFaults({ limits = {} }, bound) {
+  const needed = Object.keys(limits).map((limit) => `LIMIT_${suffixOf(limit)}`);
+  const missing = needed.filter((binding) => !bound.includes(binding));
+  return missing.map((binding) => `ratelimits lacks ${binding}, which the policy needs`);
+}
+
+/**
+ * Returns which issuers of a policy must not be deployed: any program that reaches a development issuer gets tokens of any
+ * user, and so does one that takes its port on loopback.
+ * @param {PolicyDocument} policy
+ */
+export function issuerFaults({ issuers = {} }) {
+  return Object.entries(issuers).flatMap(([name, { issuer, jwks_url = "" }]) => {
+    if (name === DEVELOPMENT_ISSUER || isLoopback(issuer))
+      return [`issuer ${name} is for development; replace it in the policy by that of your users`];
+    if (!isLoopback(jwks_url)) return [];
+    return [
+      `the jwks_url of issuer ${name} is on loopback, as in development; write its https:// URL, or jwks_upstream`,
+    ];
+  });
+}
+
+/**
+ * Returns why a policy must not be used in an environment, or without a name at the top level, as lines.
+ * @param {Wrangler} wrangler
+ * @param {string | undefined} name
+ * @param {PolicyDocument} policy
+ */
+export function policyFaults(wrangler, name, policy) {
+  const section = name === undefined ? wrangler : environmentOf(wrangler, name);
+  const place = name === undefined ? FILE : `${FILE}: ${name}`;
+  return [...limitFaults(policy, limitsOf(section)).map((fault) => `${place}: ${fault}`), ...issuerFaults(policy)];
 }
 
 /**

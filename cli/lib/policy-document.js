@@ -4,7 +4,7 @@ import { isIP } from "node:net";
 
 /**
  * @typedef {{ url?: string, binding?: string, targets?: { url: string }[], assertion?: { algorithm?: string } }} Upstream
- * @typedef {{ issuer: string, audience?: string[], algorithms?: string[], events?: { authorization?: boolean }, introspection?: { url: string } }} Issuer
+ * @typedef {{ issuer: string, jwks_url?: string, audience?: string[], algorithms?: string[], events?: { authorization?: boolean }, introspection?: { url: string } }} Issuer
  * @typedef {{ issuers?: Record<string, Issuer>, upstreams?: Record<string, Upstream>, authorizers?: Record<string, { url: string }>, limits?: Record<string, object>, public_url?: string }} PolicyDocument
  */
 

@@ -2,13 +2,17 @@
 
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
+import { readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
+import { join } from "node:path";
 import { before, describe, test } from "node:test";
 
 import { environmentFaults, environmentOf } from "../../cli/lib/environments.js";
 import { readWranglerFile } from "../../cli/lib/project-policy.js";
 import { ROOT } from "../../scripts/lib/paths.js";
 import { compilePolicy } from "../../scripts/lib/policy-tool.js";
+import { temporaryFolder } from "../harness/run.js";
+import { testScope } from "../harness/scope.js";
 import { runScript } from "../harness/scripts.js";
 
 const NAMES = ["staging", "production"];
@@ -146,6 +150,11 @@ describe("an environment", () => {
       "issuer development is for development",
     ],
     [
+      "keys of an issuer on loopback",
+      ({ document }) => (document.issuers.users = { issuer: "https://id.shop.dev", jwks_url: "http://localhost:1/k" }),
+      "the jwks_url of issuer users is on loopback",
+    ],
+    [
       "an example as an authorizer",
       ({ document }) => (document.authorizers = { "pdp-a": { url: "https://pdp.example/access" } }),
       "the URL of authorizer pdp-a is an example; set AUTHORIZER_PDP_A_URL in vars",
@@ -213,6 +222,16 @@ test("secrets lists which ones an environment has", async (t) => {
   }
 });
 
+const DEVELOPMENT = `[issuers.development]
+issuer = "http://127.0.0.1:8788"
+audience = ["api"]
+algorithms = ["ES256"]
+jwks_url = "http://127.0.0.1:8788/jwks.json"
+`;
+
+// Wrangler asks nothing on the network.
+const NO_API = { CLOUDFLARE_API_BASE_URL: "http://127.0.0.1:1", CLOUDFLARE_API_TOKEN: "a-token-of-the-test" };
+
 describe("the commands", () => {
   test("check an environment after the policy, and fail with each fault", async () => {
     const { code, out, err } = await runScript("check", ["--env", "production"]).ended;
@@ -232,6 +251,24 @@ describe("the commands", () => {
       const { code, err } = await runScript(script, args).ended;
       assert.equal(code, 2, err);
       assert.match(err, /^portcullis: --env: "prod" is not in wrangler\.toml; .*: staging, production\.$/m);
+    });
+  }
+
+  for (const [what, text, words] of [
+    ["a development issuer", DEVELOPMENT, /^issuer development is for development; .*$/m],
+    [
+      "a limit that is not bound",
+      '[limits.per-user]\nby = "user"\n',
+      /^wrangler\.toml: ratelimits lacks LIMIT_PER_USER, /m,
+    ],
+  ]) {
+    test(`policy-push refuses ${what} on Cloudflare, before it asks for the current policy`, async (t) => {
+      const file = join(temporaryFolder(testScope(t)), "gateway.toml");
+      writeFileSync(file, `${readFileSync(join(ROOT, "gateway.toml"), "utf8")}\n${text}`);
+      const { code, err } = await runScript("policy-push", ["--remote", "--file", file], { env: NO_API }).ended;
+      assert.equal(code, 1, err);
+      assert.match(err, words);
+      assert.match(err, /gateway\.toml is not pushed/);
     });
   }
 
