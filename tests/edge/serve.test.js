@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { before, describe, test } from "node:test";
 
 import { makeAssertionKey } from "../harness/assertion.js";
-import { startServed } from "../harness/edge-served.js";
+import { ask, startServed } from "../harness/edge-served.js";
 import { buildFor } from "../harness/edge.js";
 import { send } from "../harness/http.js";
 import { createIssuer } from "../harness/issuer.js";
@@ -96,6 +96,15 @@ describe("the served edge", () => {
       assert.deepEqual(names, []);
       assert.ok(!("cf-connecting-ip" in seen) || seen["cf-connecting-ip"] === seen["x-forwarded-for"]);
     }
+  });
+
+  test("takes no address from a header of a peer without an address", async () => {
+    const socket = join(persist, "run", "edge-1-0.sock");
+    const headers = { "x-forwarded-for": "198.51.100.1", "x-forwarded-proto": "https" };
+    const answer = await ask(socket, { method: "POST", path: LOGIN, headers, body: "{}" });
+    assert.equal(answer.status, 200, answer.text);
+    const seen = answer.json().headers;
+    assert.deepEqual([seen["x-forwarded-for"], seen["x-forwarded-proto"]], [undefined, "http"]);
   });
 
   test("answers a request whose Host is no URL as the gateway does", async () => {
@@ -246,11 +255,25 @@ test("HTTPS is served with the given certificate", async (t) => {
   execFileSync("openssl", ["req", ...made, "-keyout", key, "-out", cert, ...subject], { stdio: "ignore" });
   const { served } = await serve(within, { tls: { cert, key } });
   const { port } = new URL(served.url);
-  const status = await new Promise((resolve, reject) => {
-    const options = { host: "127.0.0.1", port, servername: "localhost", path: "/health", ca: readFileSync(cert) };
-    request(options, (answer) => resolve(answer.resume().statusCode))
-      .on("error", reject)
-      .end();
-  });
-  assert.equal(status, 200);
+  // What the upstream gets of a request from an address.
+  const forwarded = (localAddress) =>
+    new Promise((resolve, reject) => {
+      const options = { host: "127.0.0.1", port, servername: "localhost", ca: readFileSync(cert), localAddress };
+      const headers = { "content-type": "application/json", "x-forwarded-for": "198.51.100.1" };
+      const asked = request({ ...options, method: "POST", path: LOGIN, headers }, async (answer) => {
+        let text = "";
+        for await (const part of answer.setEncoding("utf8")) text += part;
+        resolve(answer.statusCode === 200 ? JSON.parse(text).headers : answer.statusCode);
+      });
+      asked.on("error", reject);
+      asked.end("{}");
+    });
+  // A client of TLS has an address, too.
+  for (const [from, expected] of [
+    [CLIENT, CLIENT],
+    [PROXY, "198.51.100.1"],
+  ]) {
+    const headers = await forwarded(from);
+    assert.deepEqual([headers["x-forwarded-for"], headers["x-forwarded-proto"]], [expected, "https"]);
+  }
 });

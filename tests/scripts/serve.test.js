@@ -41,8 +41,8 @@ describe("the client's address", () => {
     ["an IPv6 address with a port", "10.1.2.3:1", "[2001:db8::9]:9000", "2001:db8:0:0:0:0:0:9", true],
     ["a mapped address", "10.1.2.3:1", "::ffff:198.51.100.1", "198.51.100.1", true],
     ["more proxies than there can be", "10.1.2.3:1", `198.51.100.1${", 10.0.0.1".repeat(20)}`, "10.0.0.1", true],
-    ["a Unix socket", undefined, "198.51.100.1", "198.51.100.1", true],
-    ["a Unix socket without the header", undefined, null, undefined, true],
+    ["none of a peer without an address", undefined, "198.51.100.1", undefined, false],
+    ["none of a peer without an address and header", undefined, null, undefined, false],
     ["a peer that cannot be read", "peer", "198.51.100.1", undefined, false],
   ];
   for (const [name, peer, header, address, isTrusted] of cases) {

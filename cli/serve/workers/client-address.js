@@ -110,9 +110,9 @@ function parseHop(text) {
 }
 
 /**
- * Returns the client's address, and whether the peer is a trusted proxy. `peer` is the address of the connection
- * as workerd writes it, and undefined for a Unix socket, whose file only this user can open. The address is the last one
- * in X-Forwarded-For that is no trusted proxy: each proxy appends its peer, so what is before it may be the client's invention.
+ * Returns the client's address, and whether the peer is a trusted proxy. `peer` is the address of the connection as workerd
+ * writes it. Without one, as at a Unix socket, the client is unknown and no header counts. The address is the last one in
+ * X-Forwarded-For that is no trusted proxy: each proxy appends its peer, so what is before it may be the client's invention.
  * @param {string | undefined} peer
  * @param {string | null} forwardedFor
  * @param {Network[]} trusted
@@ -121,8 +121,7 @@ function parseHop(text) {
 export function clientOf(peer, forwardedFor, trusted) {
   const own = peer === undefined ? undefined : parseHop(peer);
   const isProxy = (/** @type {Address} */ address) => trusted.some((network) => contains(network, address));
-  if (peer !== undefined && (own === undefined || !isProxy(own)))
-    return { address: own && write(own), isTrusted: false };
+  if (own === undefined || !isProxy(own)) return { address: own && write(own), isTrusted: false };
   let nearest = own;
   const hops = (forwardedFor ?? "").split(",").slice(-MAX_HOPS);
   for (const hop of hops.reverse()) {
@@ -132,5 +131,5 @@ export function clientOf(peer, forwardedFor, trusted) {
     nearest = address;
     if (!isProxy(address)) break;
   }
-  return { address: nearest && write(nearest), isTrusted: true };
+  return { address: write(nearest), isTrusted: true };
 }
