@@ -119,7 +119,7 @@ export function edgeConfiguration(settings, { modules, extensions, names }) {
       internet(settings),
     ],
     [`(name = "public", ${options}, service = "gateway")`, `(name = "private", http = (), service = "gateway")`],
-    `\n    extensions = [(modules = [${["retry", "objects", "limit"].map(extension).join(", ")}])],`,
+    `\n    extensions = [(modules = [${["retry", "counter", "objects", "limit"].map(extension).join(", ")}])],`,
   );
 }
 

@@ -164,6 +164,21 @@ describe("the served edge", () => {
 });
 
 test("SIGTERM lets requests end, and the command ends with 0", async (t) => {
+test("while the owner process does not answer, an edge process counts alone", async (t) => {
+  const { served } = await serve(testScope(t), { limits: { LIMIT_LOGIN: { limit: 5, period: 3600 } } });
+  const { owner } = served.processes();
+  const login = () => send(served.url, { method: "POST", path: LOGIN, json: {} }).then(({ status }) => status);
+  const logIn = (times) => Promise.all(Array.from({ length: times }, login));
+  process.kill(owner, "SIGSTOP");
+  try {
+    const statuses = await logIn(15);
+    assert.equal(statuses.filter((status) => status === 200).length, 5, String(statuses));
+    assert.equal(statuses.filter((status) => status === 429).length, 10, String(statuses));
+  } finally {
+    process.kill(owner, "SIGCONT");
+  }
+});
+
   const { auth, served } = await serve(testScope(t));
   let answer;
   auth.answer(LOGIN, (_request, response) => {

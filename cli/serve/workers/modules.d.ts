@@ -13,3 +13,7 @@ declare module "*/entry.js" {
 declare module "portcullis:retry" {
   export function ask(owner: Fetcher, url: string, init: RequestInit): Promise<Response>;
 }
+
+declare module "portcullis:counter" {
+  export { createCounter } from "./counter.js";
+}
