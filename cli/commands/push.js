@@ -32,7 +32,7 @@ a newer one is not used.`;
  * @param {Context} context
  */
 export async function run(args, context) {
-  const { command, env, openPolicyTool, findWrangler } = context;
+  const { command, env, openPolicyTool, projectFolder } = context;
   const { values } = readArguments(args, {
     command,
     options: { ...STORE_OPTIONS, file: { type: "string" } },
@@ -45,9 +45,7 @@ export async function run(args, context) {
     const { out: next, errors } = await runWithDocuments(tool, { command: "compile", policy: readPolicyFile(file) });
     const isRemote = values.remote || values.env !== undefined;
     const isChecked = isRemote && errors.length === 0;
-    const unsafe = isChecked
-      ? policyFaults(await readWranglerFile(findWrangler().folder), values.env, JSON.parse(next))
-      : [];
+    const unsafe = isChecked ? policyFaults(await readWranglerFile(projectFolder()), values.env, JSON.parse(next)) : [];
     for (const line of [...errors, ...unsafe]) console.error(line);
     if (errors.length + unsafe.length > 0)
       throw new ScriptError(`${file} is not pushed; the lines above name its mistakes.`);

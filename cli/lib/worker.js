@@ -3,6 +3,7 @@
 import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 
+import { ScriptError } from "./errors.js";
 import { validatorsModule } from "./openapi-validators.js";
 
 /** @import { Compiled } from "./openapi-validators.js" */
@@ -34,6 +35,22 @@ export function modulesOf(folder) {
 const policyModule = (document, lines) =>
   `// The checked policy, as JSON.\nexport const policy = () => ${JSON.stringify(document)};\n` +
   `export const lines = () => (${JSON.stringify(lines)});\n`;
+
+// JSON keeps U+2028, which ends no line of a module's string.
+const DOCUMENT = /^export const policy = \(\) => ("[^\n]*");$/m;
+
+/**
+ * Returns the policy in the folder of a Worker.
+ * @param {string} folder
+ * @returns {import("./policy-document.js").PolicyDocument}
+ */
+export function readPolicyOf(folder) {
+  const file = join(folder, "policy.js");
+  const [, document] = DOCUMENT.exec(existsSync(file) ? readFileSync(file, "utf8") : "") ?? [];
+  if (document === undefined)
+    throw new ScriptError(`${file} holds no policy; build the Worker again, or use --policy.`);
+  return JSON.parse(JSON.parse(document));
+}
 
 /**
  * Writes the modules of a policy into the folder of the Worker.

@@ -4,7 +4,7 @@
 import { join } from "node:path";
 
 /**
- * @import { Settings } from "./settings.js"
+ * @import { Project, Settings } from "./settings.js"
  * @typedef {{ name: string, path: string }} Module `path` is absolute
  */
 
@@ -73,7 +73,7 @@ const config :Workerd.Config = (
 
 /**
  * Returns the configuration of the edge processes. They serve the public socket, which they inherit, and one of their own.
- * @param {Pick<Settings, "compatibilityDate" | "limits" | "trustedProxies" | "tls" | "ca">} settings
+ * @param {Pick<Settings & Project, "compatibilityDate" | "limits" | "trustedProxies" | "tls" | "ca">} settings
  * @param {{ modules: Module[], extensions: string, names: string[] }} given `names` are those of variables
  */
 export function edgeConfiguration(settings, { modules, extensions, names }) {
@@ -125,7 +125,7 @@ export function edgeConfiguration(settings, { modules, extensions, names }) {
 
 /**
  * Returns the configuration of the owner process.
- * @param {Pick<Settings, "compatibilityDate" | "ca">} settings
+ * @param {Pick<Settings & Project, "compatibilityDate" | "ca">} settings
  * @param {{ modules: Module[], objects: string, names: string[] }} given `objects` is the folder of their files
  */
 export function ownerConfiguration(settings, { modules, objects, names }) {

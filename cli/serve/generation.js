@@ -5,13 +5,15 @@ import { cpSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
+import { ScriptError } from "../lib/errors.js";
 import { policyToolFolder, workerFolder } from "../lib/package.js";
 import { compileForWorker, loadPolicyTool, readPolicyFile } from "../lib/policy-tool.js";
-import { copyWorker, modulesOf, writePolicy } from "../lib/worker.js";
+import { copyWorker, modulesOf, readPolicyOf, writePolicy } from "../lib/worker.js";
 import { edgeConfiguration, ownerConfiguration } from "./config.js";
+import { servingFaults } from "./serving-faults.js";
 
 /**
- * @import { Settings } from "./settings.js"
+ * @import { Project, Settings } from "./settings.js"
  * @typedef {{ edge: string, owner: string, env: NodeJS.ProcessEnv }} Generation files of configurations
  */
 
@@ -25,9 +27,9 @@ const PRIVATE_FOLDER = 0o700;
 const PRIVATE_FILE = 0o600;
 
 /**
- * Writes a generation into `folder`. Throws a PolicyError for a policy with mistakes.
+ * Writes a generation into `folder`. Throws a ScriptError for a policy with mistakes, and for one that must not be served.
  * @param {string} folder
- * @param {Settings} settings
+ * @param {Settings & Project} settings
  * @param {{ env: NodeJS.ProcessEnv, names: string[], objects: string }} given
  * @returns {Promise<Generation>}
  */
@@ -43,6 +45,9 @@ export async function writeGeneration(folder, settings, { env, names, objects })
     const tool = await loadPolicyTool(policyToolFolder());
     writePolicy(worker, await compileForWorker(tool, readPolicyFile(settings.policy)));
   }
+  const faults = servingFaults(readPolicyOf(worker), settings);
+  if (faults.length > 0)
+    throw new ScriptError("The policy is not served; the lines say what to change.", { lines: faults });
   const modules = (/** @type {string[]} */ own) => [
     ...own.map((name) => ({ name, path: join(WORKERS, name) })),
     ...modulesOf(worker),

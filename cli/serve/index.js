@@ -33,8 +33,8 @@ export const help = (command) => `${usage(command, [
   ["--help", "shows this"],
 ])}
 
-Variables of the environment, such as METRICS_TOKEN, are the Worker's. SIGHUP loads policy, secrets and
-certificate again.`;
+Variables of the environment, such as METRICS_TOKEN, are the Worker's. SIGHUP loads policy, wrangler.toml,
+secrets and certificate again.`;
 
 const CHILD = fileURLToPath(new URL("child.js", import.meta.url));
 
@@ -55,7 +55,8 @@ export async function run(args, { command, env }) {
   // A signal ends a command with a code of its own; it ends this one in order, with 0.
   for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"]) process.removeAllListeners(signal);
   return listen(settings.listen, (descriptor, port) => {
-    const child = spawn(process.execPath, [CHILD], {
+    // SQLite is experimental in Node 22.
+    const child = spawn(process.execPath, ["--disable-warning=ExperimentalWarning", CHILD], {
       stdio: ["ignore", "inherit", "inherit", descriptor, "ipc"],
     });
     child.send({ ...settings, listen: { ...settings.listen, port } });

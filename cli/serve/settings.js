@@ -15,6 +15,7 @@ import { parseNetwork } from "./workers/client-address.js";
  * @typedef {object} Settings
  * @property {string | undefined} policy
  * @property {string | undefined} worker
+ * @property {{ file: string, isOptional: boolean }} project wrangler.toml
  * @property {string} state
  * @property {{ host: string, port: number }} listen
  * @property {number} processes
@@ -24,6 +25,8 @@ import { parseNetwork } from "./workers/client-address.js";
  * @property {string | undefined} secrets
  * @property {boolean} development
  * @property {number} drainMs
+ *
+ * @typedef {object} Project what wrangler.toml says, read again for each generation
  * @property {string} compatibilityDate
  * @property {Record<string, string>} vars
  * @property {Record<string, { limit: number, period: number }>} limits
@@ -94,10 +97,12 @@ export function readSettings(values, defaults) {
   const [cert, key] = [file("tls-cert"), file("tls-key")];
   if ((cert === undefined) !== (key === undefined)) throw usageError("--tls-cert and --tls-key go together.");
   if (key !== undefined) assertPrivate(key);
-  const project = readProject(values.config, policy);
+  const project = resolve(values.config ?? join(dirname(policy ?? "gateway.toml"), "wrangler.toml"));
   return {
     policy: policy && readable(policy, "--policy"),
     worker: values.worker && resolve(values.worker),
+    // One that was there at the start is needed by a reload, too.
+    project: { file: project, isOptional: values.config === undefined && !existsSync(project) },
     state: resolve(values.state ?? "portcullis-state"),
     listen: values.listen ?? { host: "127.0.0.1", port: 8787 },
     processes: values.processes ?? 1,
@@ -107,7 +112,6 @@ export function readSettings(values, defaults) {
     secrets: values.secrets && resolve(values.secrets),
     development: values.development === true,
     drainMs: (values.drain ?? DRAIN_S) * 1000,
-    ...project,
   };
 }
 
@@ -121,25 +125,24 @@ function readable(path, flag) {
 }
 
 /**
- * Reads variables and rate limits from the project's wrangler.toml, which is optional here.
- * @param {string | undefined} given
- * @param {string | undefined} policy
+ * Reads variables and rate limits from wrangler.toml.
+ * @param {Settings["project"]} project
+ * @returns {Project}
  */
-function readProject(given, policy) {
-  const path = given ?? join(dirname(policy ?? "gateway.toml"), "wrangler.toml");
-  if (given === undefined && !existsSync(path)) return { compatibilityDate: COMPATIBILITY_DATE, vars: {}, limits: {} };
+export function readProject({ file, isOptional }) {
+  if (isOptional && !existsSync(file)) return { compatibilityDate: COMPATIBILITY_DATE, vars: {}, limits: {} };
   /** @type {any} */
   let toml;
   try {
-    toml = parse(readFileSync(path, "utf8"));
+    toml = parse(readFileSync(file, "utf8"));
   } catch (error) {
-    throw new ScriptError(`${path} cannot be read (${errorCode(error) ?? "it is no TOML"}).`);
+    throw new ScriptError(`${file} cannot be read (${errorCode(error) ?? "it is no TOML"}).`);
   }
   const vars = Object.entries(toml.vars ?? {}).map(([name, value]) => [name, String(value)]);
   const limits = (toml.ratelimits ?? []).map((/** @type {any} */ one) => {
     const { limit, period } = one.simple ?? {};
     if (!NAME.test(one.name ?? "") || RESERVED_NAMES.includes(one.name) || !(limit >= 1) || !(period >= 1))
-      throw new ScriptError(`${path}: each of ratelimits needs a name in capitals, and simple = { limit, period }.`);
+      throw new ScriptError(`${file}: each of ratelimits needs a name in capitals, and simple = { limit, period }.`);
     return [one.name, { limit, period }];
   });
   return {
@@ -152,10 +155,11 @@ function readProject(given, policy) {
 /**
  * Returns the environment of the processes, and the names in it that become variables of the Worker. A file in the folder
  * of secrets takes precedence over the environment, and that over wrangler.toml.
- * @param {Settings} settings
+ * @param {Pick<Settings, "secrets" | "development">} settings
+ * @param {Project} project
  * @param {NodeJS.ProcessEnv} env
  */
-export function readVariables({ vars, secrets, development, limits }, env) {
+export function readVariables({ secrets, development }, { vars, limits }, env) {
   const merged = { ...vars, ...env, ...(secrets && readSecrets(secrets)), [DEVELOPMENT]: String(development) };
   const reserved = [...RESERVED_NAMES, ...Object.keys(limits)];
   const names = Object.keys(merged).filter((name) => NAME.test(name) && !reserved.includes(name));

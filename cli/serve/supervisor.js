@@ -13,12 +13,14 @@ import { createProcesses } from "../lib/processes.js";
 import { edgeSocket, OWNER_SOCKETS } from "./config.js";
 import { writeGeneration } from "./generation.js";
 import { log, logLines } from "./log.js";
-import { readVariables } from "./settings.js";
+import { readProject, readVariables } from "./settings.js";
+import { takeLock } from "./state-lock.js";
 
 /**
  * @import { ChildProcess } from "node:child_process"
  * @import { Settings } from "./settings.js"
  * @import { Generation } from "./generation.js"
+ * @import { Lock } from "./state-lock.js"
  * @typedef {object} Member a process that is started again when it ends
  * @property {string} name
  * @property {() => Promise<void>} ready
@@ -43,7 +45,7 @@ const STEADY_MS = 10_000;
 // Milliseconds for the owner to end once the edge processes have: no request is left then.
 const OWNER_STOP_MS = 5_000;
 
-// Milliseconds during which a killed predecessor's processes may still be alive.
+// Milliseconds during which a predecessor, or the processes of a killed one, may still be alive.
 const PREDECESSOR_MS = 10_000;
 
 const sleep = (/** @type {number} */ ms) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -93,13 +95,17 @@ export async function supervise(settings) {
   chmodSync(settings.state, 0o700);
   // The paths of sockets are relative to it.
   process.chdir(run);
-  await assertUnused();
+  const lock = await takeState(settings.state);
 
   // Generations take turns with two folders: the one in use is needed to start a process again.
   let [folder, other] = ["1", "2"].map((name) => join(run, name));
   let number = 0;
   let isStopping = false;
-  const write = () => writeGeneration(folder, settings, { ...readVariables(settings, process.env), objects });
+  const write = async () => {
+    const project = readProject(settings.project);
+    const variables = readVariables(settings, project, process.env);
+    return writeGeneration(folder, { ...settings, ...project }, { ...variables, objects });
+  };
 
   /**
    * Starts a process, and again whenever it ends before it is stopped.
@@ -213,7 +219,7 @@ export async function supervise(settings) {
 
   let reloading = Promise.resolve();
   return {
-    /** Replaces the processes by a generation with the current policy, secrets and certificate. */
+    /** Replaces the processes by a generation with the current policy, wrangler.toml, secrets and certificate. */
     reload() {
       reloading = reloading.then(() => (isStopping ? undefined : replace()));
       return reloading;
@@ -225,15 +231,25 @@ export async function supervise(settings) {
       log("info", "stopping");
       await stopAll(edges);
       await owner.stop();
+      lock.release();
       log("info", "stopped");
     },
   };
 }
 
-/** Throws if another process has the state folder in use. */
-async function assertUnused() {
+/**
+ * Takes the lock of the state folder, and waits for the owner process of a killed predecessor, which has no lock. Throws if
+ * the folder stays in use.
+ * @param {string} folder
+ * @returns {Promise<Lock>}
+ */
+async function takeState(folder) {
   const end = Date.now() + PREDECESSOR_MS;
-  while (await isServed(OWNER_SOCKETS[0])) {
+  /** @type {Lock | undefined} */
+  let lock;
+  for (;;) {
+    lock ??= await takeLock(folder);
+    if (lock !== undefined && !(await isServed(OWNER_SOCKETS[0]))) return lock;
     if (Date.now() > end) throw new ScriptError("Another portcullis serve uses this --state folder; stop it first.");
     await sleep(POLL_MS);
   }

@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { once } from "node:events";
-import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { appendFileSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { request } from "node:https";
 import { join } from "node:path";
 import { before, describe, test } from "node:test";
@@ -152,7 +152,8 @@ describe("the served edge", () => {
     assert.equal(statSync(persist).mode & 0o777, 0o700);
   });
 
-  test("refuses a second command for its state", async () => {
+  test("refuses a second command for its state, also while its owner process does not listen", async () => {
+    rmSync(join(persist, "run", "control.sock"));
     const second = serve(scope, { persist });
     await assert.rejects(second, /Another portcullis serve uses this --state folder/);
   });
@@ -163,7 +164,6 @@ describe("the served edge", () => {
   });
 });
 
-test("SIGTERM lets requests end, and the command ends with 0", async (t) => {
 test("while the owner process does not answer, an edge process counts alone", async (t) => {
   const { served } = await serve(testScope(t), { limits: { LIMIT_LOGIN: { limit: 5, period: 3600 } } });
   const { owner } = served.processes();
@@ -179,6 +179,7 @@ test("while the owner process does not answer, an edge process counts alone", as
   }
 });
 
+test("SIGTERM lets requests end, and the command ends with 0", async (t) => {
   const { auth, served } = await serve(testScope(t));
   let answer;
   auth.answer(LOGIN, (_request, response) => {
@@ -211,22 +212,78 @@ test("a request that does not end is cut off after --drain", async (t) => {
   assert.ok(lines.some(({ message }) => /requests in progress after 1 s and is killed/.test(message ?? "")));
 });
 
+const routeOf = (path, more = "") => `[upstreams.auth]\nurl = "http://127.0.0.1:1"\n
+[[routes]]\npath = "${path}"\nmethods = ["POST"]\nupstream = "auth"\naccess = "public"\n${more}`;
+
+const LIMITED = `limits = ["few"]\n[limits.few]\nby = "ip"\n`;
+
+const DEVELOPMENT_ISSUER = `[issuers.development]\nissuer = "http://127.0.0.1:1"\naudience = ["api"]
+algorithms = ["ES256"]\njwks_url = "http://127.0.0.1:1/jwks.json"\n`;
+
+// Loads \`text\` as the policy. Resolves with the line of the log that begins with \`message\`.
+async function reload({ served, lines }, policy, text, message) {
+  writeFileSync(policy, text);
+  const before = lines.length;
+  served.child.kill("SIGHUP");
+  return until(`the log says ${message}`, () => lines.slice(before).find((line) => line.message?.startsWith(message)));
+}
+
+for (const [what, text, options, said] of [
+  ["a limit that is not bound", routeOf("/one", LIMITED), {}, /ratelimits lacks LIMIT_FEW, which the policy needs/],
+  [
+    "a development issuer without --development",
+    routeOf("/one", DEVELOPMENT_ISSUER),
+    { bindings: { DEVELOPMENT: "false" } },
+    /issuer development is for development/,
+  ],
+  [
+    "a development issuer at an address of the network",
+    routeOf("/one", DEVELOPMENT_ISSUER),
+    { listen: "0.0.0.0:0" },
+    /issuer development is for development; .*--development allows it at a loopback address/,
+  ],
+])
+  test(`a policy with ${what} is not served`, async (t) => {
+    const within = testScope(t);
+    const policy = join(temporaryFolder(within, "policy"), "gateway.toml");
+    writeFileSync(policy, text);
+    await assert.rejects(serve(within, { policy, ...options }), said);
+  });
+
+test("SIGHUP loads wrangler.toml with the policy, and keeps both if a limit is not bound", async (t) => {
+  const within = testScope(t);
+  const policy = join(temporaryFolder(within, "policy"), "gateway.toml");
+  writeFileSync(policy, routeOf("/one"));
+  const running = await serve(within, { policy });
+  const { served } = running;
+  const statusOf = async (path) => (await send(served.url, { method: "POST", path, json: {} })).status;
+
+  const { lines } = await reload(running, policy, routeOf("/two", LIMITED), "not reloaded");
+  assert.match(lines[0], /wrangler\.toml: ratelimits lacks LIMIT_FEW, which the policy needs$/);
+  assert.deepEqual([await statusOf("/one"), await statusOf("/two")], [200, 404]);
+
+  appendFileSync(served.project, '[[ratelimits]]\nname = "LIMIT_FEW"\nsimple = { limit = 2, period = 3600 }\n');
+  await reload(running, policy, routeOf("/two", LIMITED), "reloaded");
+  const statuses = [];
+  for (let asked = 0; asked < 4; asked += 1) statuses.push(await statusOf("/two"));
+  assert.deepEqual(statuses, [200, 200, 429, 429]);
+
+  appendFileSync(served.project, "not TOML");
+  const broken = await reload(running, policy, routeOf("/three"), "not reloaded");
+  assert.match(broken.message, /wrangler\.toml cannot be read \(it is no TOML\)/);
+  assert.deepEqual([await statusOf("/two"), await statusOf("/three")], [429, 404]);
+});
+
 test("SIGHUP loads the policy, and keeps the one in use if it has mistakes", async (t) => {
   const within = testScope(t);
   const folder = temporaryFolder(within, "policy");
   const policy = join(folder, "gateway.toml");
-  const route = (path) => `[upstreams.auth]\nurl = "http://127.0.0.1:1"\n
-[[routes]]\npath = "${path}"\nmethods = ["POST"]\nupstream = "auth"\naccess = "public"\n`;
-  writeFileSync(policy, route("/one"));
-  const { served, lines } = await serve(within, { policy });
+  writeFileSync(policy, routeOf("/one"));
+  const running = await serve(within, { policy });
+  const { served } = running;
   const statusOf = async (path) => (await send(served.url, { method: "POST", path, json: {} })).status;
   assert.deepEqual([await statusOf("/one"), await statusOf("/two")], [200, 404]);
-  const reload = async (text, message) => {
-    writeFileSync(policy, text);
-    served.child.kill("SIGHUP");
-    await until(`the log says ${message}`, () => lines.some((line) => line.message?.startsWith(message)));
-  };
-  await reload("nonsense", "not reloaded");
+  await reload(running, policy, "nonsense", "not reloaded");
   assert.equal(await statusOf("/one"), 200);
 
   // No request fails while the processes change.
@@ -235,7 +292,7 @@ test("SIGHUP loads the policy, and keeps the one in use if it has mistakes", asy
   const asking = (async () => {
     while (!isOver) statuses.add((await send(served.url, { path: "/health" })).status);
   })();
-  await reload(route("/two"), "reloaded");
+  await reload(running, policy, routeOf("/two"), "reloaded");
   isOver = true;
   await asking;
   assert.deepEqual([...statuses], [200]);

@@ -8,6 +8,8 @@ import { join } from "node:path";
 
 import { parse } from "smol-toml";
 
+import { suffixOf } from "../../cli/lib/policy-document.js";
+import { readPolicyOf } from "../../cli/lib/worker.js";
 import { ROOT } from "../../scripts/lib/paths.js";
 import { NO_LIMIT, OBSERVED_LOG } from "./edge-workers.js";
 import { temporaryFolder } from "./run.js";
@@ -114,7 +116,10 @@ export async function startServed(
   const project = join(worker, "wrangler.toml");
   /** @type {any} */
   const config = parse(readFileSync(join(ROOT, "wrangler.toml"), "utf8"));
-  const ratelimits = config.ratelimits.map(({ name }) => {
+  // The command refuses a policy with a limit that is not bound.
+  const needed = Object.keys(readPolicyOf(folder).limits ?? {}).map((name) => `LIMIT_${suffixOf(name)}`);
+  const names = new Set([...config.ratelimits.map(({ name }) => name), ...needed]);
+  const ratelimits = [...names].map((name) => {
     const { limit, period } = limits[name] ?? NO_LIMIT;
     return `[[ratelimits]]\nname = "${name}"\nsimple = { limit = ${limit}, period = ${period} }\n`;
   });
@@ -211,6 +216,8 @@ export async function startServed(
     get child() {
       return child;
     },
+    // The wrangler.toml of the command.
+    project,
     // The process id of the edge's workerd.
     get pid() {
       return running().edges[0];

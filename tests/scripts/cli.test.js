@@ -248,6 +248,12 @@ for (const [what, change, fault] of [
     /issuer development/,
   ],
   ["an issuer on loopback", { policy: { issuers: { users: { issuer: "http://localhost:1" } } } }, /issuer users/],
+  [
+    "keys on loopback",
+    { policy: { issuers: { users: { issuer: "https://id.example.com", jwks_url: "http://127.0.0.1:1/keys" } } } },
+    /jwks_url of issuer users/,
+  ],
+  ["a limit that is not bound", { policy: { limits: { "per-user": {} } } }, /ratelimits lacks LIMIT_PER_USER/],
   ["an upstream on loopback", { policy: { upstreams: { shop: { url: "http://127.0.0.1:9" } } } }, /UPSTREAM_SHOP_URL/],
   [
     "a target on loopback",

@@ -1,6 +1,8 @@
 // The parts of `portcullis serve` that need no runtime. tests/edge/serve.test.js has the command.
 
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { BlockList, isIPv6 } from "node:net";
 import { tmpdir } from "node:os";
@@ -8,9 +10,18 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 
 import { readArguments } from "../../cli/lib/arguments.js";
-import { OPTIONS, readSettings, readVariables } from "../../cli/serve/settings.js";
+import { readPolicyOf, writePolicy } from "../../cli/lib/worker.js";
+import { servingFaults } from "../../cli/serve/serving-faults.js";
+import { OPTIONS, readProject, readSettings, readVariables } from "../../cli/serve/settings.js";
+import { takeLock } from "../../cli/serve/state-lock.js";
 import { clientOf, parseAddress, parseNetwork } from "../../cli/serve/workers/client-address.js";
 import { createCounter } from "../../cli/serve/workers/counter.js";
+
+function folder(t) {
+  const path = mkdtempSync(join(tmpdir(), "portcullis-serve-"));
+  t.after(() => rmSync(path, { recursive: true, force: true }));
+  return path;
+}
 
 const networks = (...texts) => texts.map((text) => parseNetwork(text));
 const PROXIES = ["10.0.0.0/8", "2001:db8:1::/48"];
@@ -128,18 +139,13 @@ describe("the settings", () => {
     readSettings(readArguments(args, { command: "portcullis serve", options: OPTIONS }).values, {
       policy: "gateway.toml",
     });
-  const folder = (t) => {
-    const path = mkdtempSync(join(tmpdir(), "portcullis-serve-"));
-    t.after(() => rmSync(path, { recursive: true, force: true }));
-    return path;
-  };
-
   test("come from wrangler.toml, the environment and files, in this order", (t) => {
     const secrets = folder(t);
     writeFileSync(join(secrets, "METRICS_TOKEN"), "of the file\n", { mode: 0o600 });
     writeFileSync(join(secrets, "..data"), "not a name");
     const settings = read("--secrets", secrets);
-    assert.deepEqual(settings.limits.LIMIT_LOGIN, { limit: 100, period: 60 });
+    const project = readProject(settings.project);
+    assert.deepEqual(project.limits.LIMIT_LOGIN, { limit: 100, period: 60 });
     const given = {
       METRICS_TOKEN: "of the environment",
       LIVE_POLICY: "false",
@@ -147,10 +153,23 @@ describe("the settings", () => {
       LIMIT_LOGIN: "x",
       lower: "x",
     };
-    const { env, names } = readVariables(settings, { ...given, DEVELOPMENT: "true" });
+    const { env, names } = readVariables(settings, project, { ...given, DEVELOPMENT: "true" });
     assert.deepEqual([env.METRICS_TOKEN, env.LIVE_POLICY, env.DEVELOPMENT], ["of the file", "false", "false"]);
     assert.deepEqual(names.sort(), ["DEVELOPMENT", "LIVE_POLICY", "METRICS_TOKEN"]);
-    assert.equal(readVariables(settings, {}).env.LIVE_POLICY, "true");
+    assert.equal(readVariables(settings, project, {}).env.LIVE_POLICY, "true");
+  });
+
+  test("need no wrangler.toml, but one that was there at the start", (t) => {
+    const place = folder(t);
+    const [policy, project] = ["gateway.toml", "wrangler.toml"].map((name) => join(place, name));
+    writeFileSync(policy, "");
+    const { project: none } = read("--policy", policy);
+    assert.deepEqual(readProject(none).limits, {});
+    writeFileSync(project, '[[ratelimits]]\nname = "LIMIT_A"\nsimple = { limit = 1, period = 10 }\n');
+    assert.deepEqual(readProject(none).limits, { LIMIT_A: { limit: 1, period: 10 } });
+    const { project: needed } = read("--policy", policy);
+    rmSync(project);
+    assert.throws(() => readProject(needed), /wrangler\.toml cannot be read \(ENOENT\)/);
   });
 
   test("refuse a secret that other users can read", (t) => {
@@ -158,7 +177,11 @@ describe("the settings", () => {
     const file = join(secrets, "METRICS_TOKEN");
     writeFileSync(file, "secret", { mode: 0o600 });
     chmodSync(file, 0o644);
-    assert.throws(() => readVariables(read("--secrets", secrets), {}), /can be read or changed by other users/);
+    const settings = read("--secrets", secrets);
+    assert.throws(
+      () => readVariables(settings, readProject(settings.project), {}),
+      /can be read or changed by other users/,
+    );
   });
 
   for (const [name, args, said] of [
@@ -172,4 +195,93 @@ describe("the settings", () => {
   ]) {
     test(`refuse ${name}`, () => assert.throws(() => read(...args), said));
   }
+});
+
+describe("a policy", () => {
+  const PROVIDER = { issuer: "https://id.example.com", jwks_url: "https://id.example.com/keys" };
+  const SETTINGS = {
+    project: { file: "/etc/portcullis/wrangler.toml", isOptional: false },
+    limits: { LIMIT_LOGIN: { limit: 1, period: 10 } },
+    development: false,
+    listen: { host: "127.0.0.1", port: 8787 },
+  };
+
+  test("with bound limits and an issuer of users is served", () => {
+    const policy = { issuers: { users: PROVIDER }, limits: { login: {} } };
+    assert.deepEqual(servingFaults(policy, { ...SETTINGS, listen: { host: "::", port: 443 } }), []);
+    assert.deepEqual(servingFaults({}, SETTINGS), []);
+  });
+
+  test("with a limit that wrangler.toml does not have is refused", () => {
+    const policy = { limits: { login: {}, "per-user": {} } };
+    const expected = ["/etc/portcullis/wrangler.toml: ratelimits lacks LIMIT_PER_USER, which the policy needs"];
+    assert.deepEqual(servingFaults(policy, SETTINGS), expected);
+    assert.deepEqual(servingFaults(policy, { ...SETTINGS, development: true }), expected);
+  });
+
+  for (const [name, issuer] of [
+    ["development", PROVIDER],
+    ["users", { issuer: "http://127.0.0.1:8788" }],
+    ["users", { issuer: "http://localhost:8788/" }],
+    ["users", { ...PROVIDER, jwks_url: "http://127.0.0.1:8788/jwks.json" }],
+    ["users", { ...PROVIDER, jwks_url: "http://[::1]:8788/jwks.json" }],
+  ]) {
+    const shown = JSON.stringify({ [name]: issuer });
+    test(`with the issuer ${shown} is refused, but in development on loopback`, () => {
+      const faultsWith = (settings) => servingFaults({ issuers: { [name]: issuer } }, { ...SETTINGS, ...settings });
+      const refusing = [
+        {},
+        ...["0.0.0.0", "::", "192.0.2.1", "2001:db8::1"].map((host) => ({
+          development: true,
+          listen: { host, port: 1 },
+        })),
+      ];
+      for (const settings of refusing) {
+        const faults = faultsWith(settings);
+        assert.equal(faults.length, 1, JSON.stringify(settings));
+        assert.match(faults[0], new RegExp(`issuer ${name} .*; --development allows it at a loopback address`));
+      }
+      for (const host of ["127.0.0.1", "127.0.0.9", "::1"])
+        assert.deepEqual(faultsWith({ development: true, listen: { host, port: 1 } }), []);
+    });
+  }
+
+  test("of a built Worker is read from its module", (t) => {
+    const worker = folder(t);
+    const policy = { limits: { 'a"b\u2028': {} } };
+    writePolicy(worker, { document: JSON.stringify(policy), validators: new Map(), lines: {} });
+    assert.deepEqual(readPolicyOf(worker), policy);
+    writeFileSync(join(worker, "policy.js"), "export const other = 1;\n");
+    assert.throws(() => readPolicyOf(worker), /holds no policy/);
+  });
+});
+
+describe("the lock of a state folder", () => {
+  test("is held by one process at a time, and released by kill -9", async (t) => {
+    const state = folder(t);
+    const lock = new URL("../../cli/serve/state-lock.js", import.meta.url);
+    const script = `import { takeLock } from "${lock}";
+      globalThis.lock = await takeLock(${JSON.stringify(state)});
+      console.log("held");
+      setInterval(() => {}, 60_000);`;
+    const other = spawn(process.execPath, ["--input-type=module", "-e", script], {
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    t.after(() => other.kill("SIGKILL"));
+    await once(other.stdout, "data");
+    assert.equal(await takeLock(state), undefined);
+    other.kill("SIGKILL");
+    await once(other, "exit");
+    const own = await takeLock(state);
+    assert.ok(own !== undefined);
+    assert.equal(await takeLock(state), undefined);
+    own.release();
+    (await takeLock(state)).release();
+  });
+
+  test("is refused with a reason if its file is not usable", async (t) => {
+    const state = folder(t);
+    writeFileSync(join(state, "lock"), "no database of SQLite");
+    await assert.rejects(takeLock(state), /lock cannot be locked \(file is not a database\)/);
+  });
 });
