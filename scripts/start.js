@@ -1,7 +1,7 @@
 // `npm start`: builds and starts the whole stack (auth service, user service, gateway) from a fresh clone,
 // and ends it in order. Settings come from the environment; `--help` lists them.
 
-import { mkdirSync, unwatchFile, watchFile, writeFileSync } from "node:fs";
+import { mkdirSync, statSync, unwatchFile, watchFile, writeFileSync } from "node:fs";
 import { dirname, join, relative, resolve } from "node:path";
 
 import { readArguments } from "../cli/lib/arguments.js";
@@ -107,6 +107,7 @@ async function main() {
   }
 
   const hasOrigin = options.names.some((name) => name !== "edge");
+  const policyChangedAt = changedAt(resolve(ROOT, POLICY));
   await setUp(progress, { processes, origin: hasOrigin, edge: options.names.includes("edge") });
   const secrets = ensureSecrets(data);
   const services = describeServices({ data, ports, secrets });
@@ -118,7 +119,7 @@ async function main() {
   if (isStopping) return;
   isReady = true;
   console.log(welcomeText({ options, services, running, logs, elapsed: progress.elapsed() }));
-  if (options.names.includes("edge")) watchPolicy();
+  if (options.names.includes("edge")) watchPolicy(policyChangedAt);
   await Promise.all(running.map((one) => watch(one, { ports, data })));
 }
 
@@ -159,24 +160,52 @@ function reloadReporter(edge, logs) {
     secretsFile: shown(edge.secrets ?? ""),
     log: shown(join(logs, "edge.log")),
     policy: POLICY,
+    onChange: () => (announcement.left = 0),
   });
 }
 
 const POLICY_POLL_MS = 100;
 
-// wrangler watches the policy in the checkout. For a policy elsewhere, writes a file that wrangler
-// watches.
-function watchPolicy() {
+// Milliseconds until wrangler must have noticed a change: it misses those that come before it watches all files.
+const NOTICED_MS = 2_000;
+const ANNOUNCEMENTS_MAX = 10;
+
+const announcement = { left: 0 };
+
+/**
+ * wrangler watches the policy in the checkout. For a policy elsewhere, writes a file that wrangler watches, until wrangler
+ * has noticed it. `known` is when the policy in use was changed.
+ * @param {number} known
+ */
+function watchPolicy(known) {
   const file = resolve(ROOT, POLICY);
   if (file === join(ROOT, "gateway.toml")) return;
   const changed = join(ROOT, CHANGED);
   mkdirSync(dirname(changed), { recursive: true });
+  const announce = () => {
+    if (isStopping || announcement.left === 0) return;
+    announcement.left -= 1;
+    writeFileSync(changed, new Date().toISOString());
+    setTimeout(announce, NOTICED_MS).unref();
+  };
+  const begin = () => {
+    announcement.left = ANNOUNCEMENTS_MAX;
+    announce();
+  };
   watchFile(file, { interval: POLICY_POLL_MS }, (now) => {
     if (isStopping) unwatchFile(file);
     // While an editor replaces the file, it is missing for a moment.
-    else if (now.mtimeMs > 0) writeFileSync(changed, new Date().toISOString());
+    else if (now.mtimeMs > 0) begin();
   });
+  // It may have changed while everything started.
+  if (changedAt(file) !== known) begin();
 }
+
+/**
+ * Returns when a file was changed; 0 if it is missing.
+ * @param {string} file
+ */
+const changedAt = (file) => statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? 0;
 
 /**
  * Returns a path relative to the current directory if it lies in it.

@@ -40,6 +40,7 @@ export const staleLine = (why) => `${STALE}${why}: changed sources are not compi
  * @property {string} secretsFile
  * @property {string} log
  * @property {string} [policy]
+ * @property {() => void} [onChange] called when wrangler has noticed a change
  */
 
 /**
@@ -48,7 +49,7 @@ export const staleLine = (why) => `${STALE}${why}: changed sources are not compi
  * @param {ReloadOptions} options
  * @returns {(line: string) => undefined | Promise<void>}
  */
-export function createReloadReporter({ say, fetchMissing, secretsFile, log, policy = "gateway.toml" }) {
+export function createReloadReporter({ say, fetchMissing, secretsFile, log, policy = "gateway.toml", onChange }) {
   /** @type {string | undefined} */
   let changed;
   let isPolicy = false;
@@ -56,6 +57,7 @@ export function createReloadReporter({ say, fetchMissing, secretsFile, log, poli
   return (line) => {
     const file = CHANGED_LINE.exec(line)?.[1];
     if (file !== undefined) {
+      onChange?.();
       changed = file === CHANGED ? policy : file;
       isPolicy = file === CHANGED || POLICY_FILE.test(file);
       hasFailed = false;
