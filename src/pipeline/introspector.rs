@@ -14,8 +14,8 @@ use super::{
     limited_cache::LimitedCache,
     limits,
     metrics::Metrics,
-    permits::Lease,
-    ports::{Backchannels, QuestionBody},
+    permits::{Lease, Permits},
+    ports::{Backchannels, QuestionBody, Runtime},
     settings::{Misconfiguration, Settings},
 };
 use portcullis_policy::Introspection;
@@ -28,11 +28,27 @@ pub(super) struct Introspector {
     issuer: String,
     /// Seconds for which an answer is used at most.
     cache_s: u64,
+    /// The digests of tokens that a request asks about, and until when it may take.
+    asked: RefCell<Vec<([u8; 32], Lease)>>,
+    timeout_ms: u64,
+    waiters: Permits,
     /// Why a token was refused, by its digest.
     inactive: RefCell<LimitedCache<[u8; 32], TokenError>>,
     /// What is missing in the settings.
     fault: Option<String>,
     metrics: Rc<Metrics>,
+}
+
+/// A note of a question, which is removed when it is dropped.
+struct AskedGuard<'a> {
+    asked: &'a RefCell<Vec<([u8; 32], Lease)>>,
+    digest: [u8; 32],
+}
+
+impl Drop for AskedGuard<'_> {
+    fn drop(&mut self) {
+        self.asked.borrow_mut().retain(|(digest, _)| *digest != self.digest);
+    }
 }
 
 impl Introspector {
@@ -66,10 +82,30 @@ impl Introspector {
             backchannel: Backchannel::new(place, authorization, (config.timeout_ms, &config.breaker), settings)?,
             issuer: issuer.to_owned(),
             cache_s: config.cache_s,
+            asked: RefCell::default(),
+            timeout_ms: config.timeout_ms,
+            waiters: Permits::new(limits::BACKCHANNEL_QUESTIONS),
             inactive: RefCell::new(LimitedCache::new(limits::INACTIVE_TOKENS)),
             fault,
             metrics: Rc::clone(metrics),
         })
+    }
+
+    /// Waits while another request asks about the same token, for as long as one answer may take. Returns whether it has waited:
+    /// the caller may know the answer then. A client that sends several requests at once must not load the server with each.
+    pub(super) async fn wait_for_others(&self, text: &str, clock: &impl Runtime) -> bool {
+        let (digest, begun) = (<[u8; 32]>::from(Sha256::digest(text)), clock.now());
+        let mut has_waited = false;
+        loop {
+            let now = clock.now();
+            let is_asked = self.asked.borrow().iter().any(|(asked, lease)| *asked == digest && !lease.is_over(now));
+            let is_late = now.abs_diff(begun) > self.timeout_ms;
+            // Without a permit it asks, too: the permits of questions bound that.
+            if !is_asked || is_late || !self.waiters.pause(limits::ANSWER_PAUSE_MS, clock).await {
+                return has_waited;
+            }
+            has_waited = true;
+        }
     }
 
     /// Asks what a token means, unless it was inactive a moment ago.
@@ -88,6 +124,7 @@ impl Introspector {
             self.count("cached");
             return Err(error.into());
         }
+        let _asked = self.note_question(digest, now);
         let verified = match self.ask((text, policy), (client, request_id), ports).await {
             Ok(verified) => verified,
             Err((fault, retry_ms)) => {
@@ -119,6 +156,19 @@ impl Introspector {
             return Err(self.backchannel.note_bad_answer());
         }
         Ok(token::admit_introspected((text, answer), policy, self.cache_s, ports.now()))
+    }
+
+    /// Notes that a request asks about a token, until the guard is dropped. The runtime may end the request first, so the note
+    /// is also over when the answer must be there.
+    fn note_question(&self, digest: [u8; 32], now: UnixMillis) -> AskedGuard<'_> {
+        let lease = Lease { since: now, lasts_ms: self.timeout_ms.saturating_add(limits::WAITER_LOST_MS) };
+        let mut asked = self.asked.borrow_mut();
+        asked.retain(|(_, other)| !other.is_over(now));
+        // Beyond the bound, the question is not shared.
+        if u32::try_from(asked.len()).is_ok_and(|count| count < limits::BACKCHANNEL_QUESTIONS) {
+            asked.push((digest, lease));
+        }
+        AskedGuard { asked: &self.asked, digest }
     }
 
     fn count(&self, result: &str) {

@@ -147,6 +147,9 @@ pub const BACKCHANNEL_QUESTIONS: u32 = 512;
 /// Decisions of one authorizer that an isolate caches: half a megabyte.
 pub const AUTHORIZER_DECISIONS: usize = 4_096;
 
+/// Milliseconds between two looks whether another request has the answer about the same token. An endpoint takes some ten.
+pub const ANSWER_PAUSE_MS: u64 = 20;
+
 /// Bytes of an authorizer's answer, most of which is its context, or of the claims that an introspection endpoint states.
 pub const BACKCHANNEL_BYTES: usize = 16 * 1024;
 

@@ -113,6 +113,22 @@ describe("an introspection", () => {
     assert.ok(!JSON.stringify(users.requests.at(-1)).includes(token), "the service gets no token");
   });
 
+  test("is shared by requests that arrive with the same token before its answer", async () => {
+    const slowly = (json) => (_request, response) =>
+      setTimeout(() => response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(json)), 200);
+    for (const [json, expected] of [
+      [active(), "ok"],
+      [{ active: false }, "token_inactive"],
+    ]) {
+      server.answer(PLACE, slowly(json));
+      const before = server.requests.length;
+      const [token, another] = [newToken(), newToken()];
+      const answers = await Promise.all([...Array(10).fill(token), another].map((shown) => get(shown)));
+      assert.deepEqual(answers.map(codeOf), Array(11).fill(expected));
+      assert.equal(server.requests.length - before, 2, "one question about each token");
+    }
+  });
+
   test("fails closed, whatever the endpoint does", async () => {
     const json = { "content-type": "application/json" };
     const yes = JSON.stringify(active());
