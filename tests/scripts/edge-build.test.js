@@ -20,7 +20,7 @@ test("a deployed worker has Rust signature checks only if RUST_SIGNATURES is set
 test("a deployed worker names no directory of the machine that built it", () => {
   assert.deepEqual(configFor("worker", "/home/ada l/.cargo"), [
     "--config",
-    'target.wasm32-unknown-unknown.rustflags=["--remap-path-prefix=/home/ada l/.cargo=cargo","-Cllvm-args=--inline-threshold=60"]',
+    'target.wasm32-unknown-unknown.rustflags=["--remap-path-prefix=/home/ada l/.cargo=cargo","-Cllvm-args=--inline-threshold=100"]',
   ]);
   assert.deepEqual(configFor("local", "/home/ada/.cargo"), []);
 });
