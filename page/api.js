@@ -1,24 +1,21 @@
-// Requests to the gateway's own endpoints with the operators' token. It is kept for this tab, and sent nowhere else.
-
-const KEY = "portcullis-metrics-token";
+// Requests to the gateway's own endpoints with the operators' token. Only this page's memory keeps it: scripts of other pages
+// can read a store. It is sent nowhere else.
 
 // Milliseconds after which a poll counts as failed.
 const TIMEOUT_MS = 15_000;
 
 /** @type {string | undefined} */
-let token = sessionStorage.getItem(KEY) ?? undefined;
+let token;
 
 export const isSignedIn = () => token !== undefined;
 
 /** @param {string} value */
 export function signIn(value) {
   token = value;
-  sessionStorage.setItem(KEY, value);
 }
 
 export function signOut() {
   token = undefined;
-  sessionStorage.removeItem(KEY);
 }
 
 /** The gateway does not accept the token. */

@@ -71,7 +71,7 @@ function leave(message = "") {
   Object.assign(polling, { at: 0, failures: 0, error: undefined, isPaused: false, slowAt: 0 });
   byId("sign-in-error").textContent = message;
   render();
-  byId("metrics-token").focus();
+  byId("operators-token").focus();
 }
 
 async function readSlow() {
@@ -129,7 +129,7 @@ const pollNow = () => void poll().catch((error) => console.error(error));
 
 byId("sign-in-form").addEventListener("submit", (event) => {
   event.preventDefault();
-  const field = /** @type {HTMLInputElement} */ (byId("metrics-token"));
+  const field = /** @type {HTMLInputElement} */ (byId("operators-token"));
   const button = /** @type {HTMLButtonElement} */ (byId("sign-in-button"));
   const value = field.value.trim();
   // A header takes visible ASCII only.
@@ -206,5 +206,4 @@ document.addEventListener("visibilitychange", pollNow);
 byId("host").textContent = location.host;
 setTheme(THEMES.find((theme) => theme === localStorage.getItem(THEME_KEY)) ?? "auto");
 render();
-if (isSignedIn()) pollNow();
-else byId("metrics-token").focus();
+byId("operators-token").focus();

@@ -56,7 +56,7 @@ async fn handle(
     let head = wire::parse_head(&js::read_head(&request));
     let ports = WorkerPorts::new(env, Some((request, context.clone())), poller);
     let handled = gateway.handle(&head, &ports).await;
-    let answer = answer(handled, (&head, ports.request()), gateway.has_operators(), &ports);
+    let answer = answer(handled, (&head, ports.request()), gateway.has_page(), &ports);
     for task in ports.take_tasks() {
         run_behind(&context, &gateway, &ports, task);
     }
@@ -67,7 +67,7 @@ async fn handle(
 fn answer(
     Handled { outcome, request_id, record }: Handled<web_sys::Response>,
     (head, request): (&Head, Option<&web_sys::Request>),
-    has_operators: bool,
+    has_page: bool,
     ports: &impl Runtime,
 ) -> Result<JsValue, JsValue> {
     if let Some(mut record) = record {
@@ -75,7 +75,7 @@ fn answer(
         record.timestamp = js_sys::Date::new_0().to_iso_string().into();
         let line = record.to_json();
         log_line(&line);
-        if has_operators && record.code.is_some() {
+        if has_page && record.code.is_some() {
             js::note_refusal(&line);
         }
         record.audit_event().iter().for_each(|event| log_line(event));

@@ -155,7 +155,8 @@ async function versionOf(text) {
 
 /**
  * Does what `npm run policy:rollback` does, if the newest pushed policy is the one that the operator saw: swaps it with
- * the one before it, or deletes it if there is none.
+ * the one before it, or deletes it if there is none. KV has no transactions and its reads may be a minute old: of this and a
+ * push at the same time, the last write of each key counts.
  * @param {any} env
  * @param {string | null} seen
  * @param {string} requestId

@@ -2,8 +2,6 @@
 //! public keys of assertions, and the metadata of resources. They come before any route and show no internal URL. Operators see names and details;
 //! others learn from `/status` and `/ready` only the state of the gateway.
 
-use sha2::{Digest as _, Sha256};
-
 use super::{
     answer::Answer,
     authenticator::{AuthenticatedToken, Purpose},
@@ -52,11 +50,10 @@ impl Gateway {
         let request_id = &exchange.ids.request_id;
         match endpoint {
             Endpoint::Health => Ok(health(request_id)),
-            Endpoint::Ready => self.answer_ready(self.is_operator(exchange)?, request_id, ports).await,
-            Endpoint::Status => Ok(self.answer_status(self.is_operator(exchange)?, request_id, ports)),
+            Endpoint::Ready => self.answer_ready(self.is_reader(exchange)?, request_id, ports).await,
+            Endpoint::Status => Ok(self.answer_status(self.is_reader(exchange)?, request_id, ports)),
             Endpoint::Metrics => self.answer_metrics(exchange, ports).await,
-            Endpoint::Page => self.answer_page(None, path, request_id, ports).await,
-            Endpoint::Operation => self.answer_page(Some(exchange), path, request_id, ports).await,
+            Endpoint::Page | Endpoint::Operation => self.answer_page(exchange, endpoint, path, ports).await,
             Endpoint::Push => self.answer_push(exchange, ports).await,
             // Boxed, so that other requests have no room for it.
             Endpoint::ApiKeys => Box::pin(self.answer_api_keys(exchange, ports)).await,
@@ -69,11 +66,11 @@ impl Gateway {
         }
     }
 
-    /// Returns whether the caller may see names and details: it has `METRICS_TOKEN`, or it is the
-    /// user of a developer's machine.
-    fn is_operator(&self, exchange: &Exchange<'_>) -> Result<bool, Denial> {
-        if let (Some(expected), Some(_)) = (&self.metrics_token, exchange.head.header("authorization")) {
-            return check_operator(exchange, expected).map(|()| true);
+    /// Returns whether the caller may see names and details: it has a token of operators, or it is the user of a
+    /// developer's machine.
+    fn is_reader(&self, exchange: &Exchange<'_>) -> Result<bool, Denial> {
+        if self.operators.has_metrics() && exchange.head.header("authorization").is_some() {
+            return self.operators.check_reader(exchange.head).map(|()| true);
         }
         let is_loopback = exchange.address().is_some_and(|address| address.to_canonical().is_loopback());
         Ok(self.is_development && is_loopback)
@@ -81,7 +78,7 @@ impl Gateway {
 
     /// Readiness: every secret is set, every rate limit is bound, and the tokens of every issuer
     /// can be checked.
-    async fn answer_ready<P: Ports>(&self, is_operator: bool, request_id: &str, ports: &P) -> Result<Answer, Denial> {
+    async fn answer_ready<P: Ports>(&self, is_reader: bool, request_id: &str, ports: &P) -> Result<Answer, Denial> {
         let begun = ports.now();
         let _permit = self
             .ready_checks
@@ -102,8 +99,9 @@ impl Gateway {
         if !self.revocations.is_ready(ports).await {
             missing.push("the revocation log cannot be read".to_owned());
         }
+        missing.extend(self.operators.fault().map(str::to_owned));
         let is_ready = missing.is_empty();
-        let document = match (is_ready, is_operator) {
+        let document = match (is_ready, is_reader) {
             (false, false) => object([("ready", false.into()), ("hint", HINT.into())]),
             (_, true) => object([("ready", is_ready.into()), ("missing", missing.into())]),
             (true, false) => object([("ready", true.into())]),
@@ -131,8 +129,10 @@ impl Gateway {
 
     /// `GET /metrics` for operators: the sums of all isolates, and the gauges of this one.
     async fn answer_metrics<P: Ports>(&self, exchange: &Exchange<'_>, ports: &P) -> Result<Answer, Denial> {
-        let Some(expected) = &self.metrics_token else { return Err(Refusal::RouteUnknown.into()) };
-        check_operator(exchange, expected)?;
+        if !self.operators.has_metrics() {
+            return Err(Refusal::RouteUnknown.into());
+        }
+        self.operators.check_reader(exchange.head)?;
         self.metrics.flush(&self.policy, ports).await;
         let mut series = self.metrics.read(ports).await.ok_or(Denial::MetricsUnavailable)?;
         let now = ports.now();
@@ -153,21 +153,28 @@ impl Gateway {
         Ok(Answer::build(200, "text/plain; version=0.0.4; charset=utf-8", &exchange.ids.request_id, page))
     }
 
-    /// The operators' page, or with an exchange what it asks for with the operators' token.
+    /// The operators' page, or one of its operations for operators.
     async fn answer_page<P: Ports>(
         &self,
-        exchange: Option<&Exchange<'_>>,
+        exchange: &Exchange<'_>,
+        endpoint: Endpoint,
         path: &str,
-        request_id: &str,
         ports: &P,
     ) -> Result<Answer, Denial> {
-        let Some(expected) = &self.metrics_token else { return Err(Refusal::RouteUnknown.into()) };
-        if let Some(exchange) = exchange {
-            check_operator(exchange, expected)?;
+        if !self.operators.has_page_at(&exchange.head.host) {
+            return Err(Refusal::RouteUnknown.into());
         }
+        if endpoint == Endpoint::Operation {
+            self.operators.check_operator(exchange.head)?;
+        }
+        let request_id = &exchange.ids.request_id;
         let part = ports.operate(path, request_id).await.map_err(|_| Denial::MetricsUnavailable)?;
         let mut answer = Answer::build(part.status, &part.content_type, request_id, part.body);
-        answer.headers.extend(part.content_policy.map(|text| ("content-security-policy", text)));
+        if let Some(text) = part.content_policy {
+            answer.headers.push(("content-security-policy", text));
+            // The page that opens this one keeps no reference to its window.
+            answer.headers.push(("cross-origin-opener-policy", "same-origin".to_owned()));
+        }
         Ok(answer)
     }
 
@@ -205,11 +212,4 @@ impl Gateway {
         let document = object([("received", push.received.into()), ("noted", push.entries.len().into())]);
         Ok(Answer::json(200, &exchange.ids.request_id, &document))
     }
-}
-
-/// Refuses a caller without the operators' token.
-fn check_operator(exchange: &Exchange<'_>, expected: &str) -> Result<(), Denial> {
-    let shown = credentials::bearer(exchange.head)?;
-    // Digests, so that the time of the comparison reveals nothing about the token.
-    if Sha256::digest(shown) == Sha256::digest(expected) { Ok(()) } else { Err(Denial::MetricsTokenWrong) }
 }

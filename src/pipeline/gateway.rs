@@ -18,6 +18,7 @@ use super::{
     limits,
     log::LogRecord,
     metrics::{CountedRequest, Metrics},
+    operators::Operators,
     permits::Permits,
     ports::{BackgroundTask, KeyTask, Ports},
     proofs::ProofVerifier,
@@ -70,8 +71,7 @@ pub struct Gateway {
     pub(super) ready_checks: Permits,
     /// When the next flush was scheduled, until it begins.
     flushing_since: Cell<Option<UnixMillis>>,
-    /// Token of operators; `None` without operators.
-    pub(super) metrics_token: Option<String>,
+    pub(super) operators: Operators,
     /// Whether this is a developer's machine, whose own user is an operator without a token.
     pub(super) is_development: bool,
 }
@@ -114,7 +114,8 @@ impl Gateway {
         let table = Table::build(&policy).map_err(|_| Misconfiguration(unusable.to_owned()))?;
         let settings = Settings::new(&lookup)?;
         let (upstreams, assertion_jwks) = upstream::build_all(&policy, &settings)?;
-        let metrics = Rc::new(Metrics::new(settings.metrics_token.is_some()));
+        let operators = Operators::new(&settings)?;
+        let metrics = Rc::new(Metrics::new(operators.has_metrics()));
         let authorizers = policy.authorizers.iter().map(|config| Authorizer::new(config, &settings, &metrics));
         let token_places = TokenPlaces::new(&policy);
         let token_sources = if token_places.headers.is_empty() { Vec::new() } else { policy.token_sources() };
@@ -143,14 +144,14 @@ impl Gateway {
             ready_checks: Permits::new(limits::READY_CHECKS),
             flushing_since: Cell::default(),
             is_development: settings.is_development,
-            metrics_token: settings.metrics_token,
+            operators,
             policy,
         })
     }
 
-    /// Returns whether operators can read what the gateway notes for them.
-    pub fn has_operators(&self) -> bool {
-        self.metrics_token.is_some()
+    /// Returns whether operators can read what the gateway notes for their page.
+    pub const fn has_page(&self) -> bool {
+        self.operators.has_page()
     }
 
     /// Remembers the proofs that the isolate's gateway before this one has accepted.

@@ -59,8 +59,8 @@ pub const PROOF_ACCOUNTS: usize = 1 << 16;
 /// Bytes that a cached token takes more if it is bound: the confirmation, and the key of its proofs.
 pub const TOKEN_CACHE_PROOF_BYTES: usize = 2 * 1024;
 
-/// Characters of `METRICS_TOKEN`, at least: 16 random ones cannot be guessed.
-pub const METRICS_TOKEN_CHARS: usize = 16;
+/// Characters of `METRICS_TOKEN` and `OPERATORS_TOKEN`, at least: 16 random ones cannot be guessed.
+pub const OPERATORS_TOKEN_CHARS: usize = 16;
 
 /// Percentage of successes that are logged by default outside development. The platform charges for each line;
 /// the metrics count every request.

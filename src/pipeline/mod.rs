@@ -29,6 +29,7 @@ mod limited_cache;
 pub mod limits;
 mod log;
 mod metrics;
+mod operators;
 mod permits;
 pub mod ports;
 mod proofs;

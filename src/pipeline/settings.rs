@@ -22,8 +22,6 @@ pub(super) struct Settings<'a> {
     pub(super) is_network_private: bool,
     /// Share of successful requests that is logged: 0 to 1.
     pub(super) log_share: f64,
-    /// Secret that opens `/metrics` and the details of `/status` and `/ready`.
-    pub(super) metrics_token: Option<String>,
 }
 
 impl<'a> Settings<'a> {
@@ -39,15 +37,22 @@ impl<'a> Settings<'a> {
             let text = "LOG_SUCCESSES is not a whole number from 0 to 100, the percentage of successes that are logged";
             Misconfiguration(text.to_owned())
         })?) / 100.0;
-        let metrics_token = lookup("METRICS_TOKEN");
-        let least = limits::METRICS_TOKEN_CHARS;
-        if metrics_token.as_ref().is_some_and(|token| token.len() < least || !credentials::is_token(token)) {
-            let text = format!(
-                "METRICS_TOKEN is shorter than {least} characters or has others than letters, digits and -._~+/="
-            );
+        Ok(Self { lookup, is_development, is_network_private, log_share })
+    }
+
+    /// Returns a secret that operators send as a bearer token.
+    ///
+    /// # Errors
+    /// It is too short, or no bearer token.
+    pub(super) fn operators_secret(&self, name: &str) -> Result<Option<String>, Misconfiguration> {
+        let secret = self.value(name);
+        let least = limits::OPERATORS_TOKEN_CHARS;
+        if secret.as_ref().is_some_and(|token| token.len() < least || !credentials::is_token(token)) {
+            let text =
+                format!("{name} is shorter than {least} characters or has others than letters, digits and -._~+/=");
             return Err(Misconfiguration(text));
         }
-        Ok(Self { lookup, is_development, is_network_private, log_share, metrics_token })
+        Ok(secret)
     }
 
     /// Returns a setting's value.

@@ -36,7 +36,7 @@ impl From<Condition> for Value {
 type Part = (Condition, Value);
 
 impl Gateway {
-    pub(super) fn answer_status(&self, is_operator: bool, request_id: &str, ports: &impl UpstreamClient) -> Answer {
+    pub(super) fn answer_status(&self, is_reader: bool, request_id: &str, ports: &impl UpstreamClient) -> Answer {
         let now = ports.now();
         let upstream_part = |upstream| upstream_part(upstream, now, |binding| ports.has_service(binding));
         let upstreams: Vec<Part> = self.upstreams.iter().map(upstream_part).collect();
@@ -48,7 +48,7 @@ impl Gateway {
         let parts =
             upstreams.iter().chain(&issuers).chain(&authorizers).chain(&revocation).map(|(condition, _)| *condition);
         let worst = parts.fold(policy, Condition::max);
-        let document = if is_operator {
+        let document = if is_reader {
             let documents = |parts: Vec<Part>| Value::Array(parts.into_iter().map(|(_, document)| document).collect());
             object([
                 ("status", worst.into()),

@@ -80,6 +80,11 @@ impl Gateway {
         check_head(exchange.head)?;
         let target = Target::parse(&exchange.head.target).map_err(Refusal::from)?;
         exchange.path = redact(target.path());
+        if self.operators.is_host(&exchange.head.host) && !self.table.is_own_path(target.path()) {
+            // No template of the policy either.
+            exchange.is_endpoint = true;
+            return Err(Refusal::RouteUnknown.into());
+        }
         if let Some(answer) = self.answer_preflight(exchange.head, &target, &exchange.ids.request_id) {
             return answer.map(Outcome::Answered);
         }

@@ -6,38 +6,22 @@ import { join } from "node:path";
 import { before, describe, test } from "node:test";
 
 import { BUILD, ROOT } from "../../scripts/lib/paths.js";
-import { openPolicyTool } from "../../scripts/lib/policy-tool.js";
 import { isServed, onlyOnPlatform } from "../harness/edge-served.js";
 import { startEdge } from "../harness/edge.js";
+import { compile, policiesOf, PUSHED } from "../harness/operators.js";
 import { fileScope } from "../harness/scope.js";
 import { startUpstream } from "../harness/upstream.js";
 import { until } from "../harness/wait.js";
 
 const scope = fileScope();
 
-const POLICY = `
-[upstreams.auth]
-url = "http://127.0.0.1:1"
-
-[[routes]]
-path = "/pushed"
-methods = ["GET"]
-upstream = "auth"
-access = "public"
-`;
-
 describe("a pushed policy", () => {
-  let auth, edge, compile;
+  let auth, edge, policies;
 
   before(async () => {
-    const run = await openPolicyTool();
-    compile = (text) => {
-      const { out, errors } = run({ command: "compile", policy: { name: "gateway.toml", text } });
-      assert.deepEqual(errors, []);
-      return out;
-    };
     auth = await startUpstream(scope);
     edge = await startEdge(scope, { auth, users: auth, vars: { POLICY_REREAD_S: "1" } });
+    policies = policiesOf(edge);
   });
 
   const statusOf = async (path) => (await edge.get(path)).status;
@@ -50,13 +34,12 @@ describe("a pushed policy", () => {
     } = (await edge.get("/status")).json();
     return { origin, fault, version, status };
   };
-  const put = async (name, text) => (await edge.kv()).put(`policy/${name}`, text);
 
   test("is applied by a running isolate, which logs it", async () => {
     assert.equal(await statusOf("/pushed"), 404);
     const before = await state();
     assert.deepEqual([before.origin, before.fault], ["built-in", null]);
-    await put("current", compile(POLICY));
+    await policies.put("current", await compile(PUSHED));
     await until("it is in use", async () => (await statusOf("/pushed")) === 200);
     assert.equal(await statusOf("/.well-known/jwks.json"), 404, "and the other is not");
     const after = await state();
@@ -65,11 +48,11 @@ describe("a pushed policy", () => {
   });
 
   test("that is invalid leaves the current one in use, and /status shows why", async () => {
-    const good = JSON.parse(compile(POLICY));
+    const good = JSON.parse(await compile(PUSHED));
     const [route] = good.routes;
     const upstream = good.upstreams.auth;
     const cors = { origins: ["https://a.example"] };
-    const issuer = JSON.parse(compile(readFileSync(join(ROOT, "gateway.toml"), "utf8"))).issuers["auth-service"];
+    const issuer = JSON.parse(await compile(readFileSync(join(ROOT, "gateway.toml"), "utf8"))).issuers["auth-service"];
     const changed = (changes) => JSON.stringify({ ...good, ...changes });
     const withRoute = (changes) => changed({ routes: [{ ...route, ...changes }] });
     const withUpstream = (changes) => changed({ upstreams: { auth: { ...upstream, ...changes } } });
@@ -111,7 +94,7 @@ describe("a pushed policy", () => {
       // The store of the served edge takes no such value.
       ...(isServed ? [] : [[JSON.stringify(good).replace("{", `{${" ".repeat(17 * 1024 * 1024)}`), /cannot be read/]]),
     ]) {
-      await put("current", text);
+      await policies.put("current", text);
       const now = await until(`it is looked at: ${reason}`, async () => {
         const seen = await state();
         return seen.fault !== null && reason.test(seen.fault) && seen;
@@ -122,15 +105,15 @@ describe("a pushed policy", () => {
   });
 
   test("that is invalid makes a new isolate use the previous one", async () => {
-    await put("previous", compile(POLICY.replaceAll("/pushed", "/before")));
-    await put("current", "nonsense");
+    await policies.put("previous", await compile(PUSHED.replaceAll("/pushed", "/before")));
+    await policies.put("current", "nonsense");
     await edge.restart();
     assert.equal(await statusOf("/before"), 200);
     assert.equal((await state()).origin, "pushed before");
   });
 
   test("applies to the first request of a new isolate", async () => {
-    await put("current", compile(POLICY.replaceAll("/pushed", "/first")));
+    await policies.put("current", await compile(PUSHED.replaceAll("/pushed", "/first")));
     await edge.restart();
     assert.equal(await statusOf("/first"), 200);
   });
@@ -154,7 +137,7 @@ describe("a pushed policy", () => {
   });
 
   test("that is removed is replaced by the built-in one", async () => {
-    await (await edge.kv()).delete("policy/current");
+    await policies.remove("current");
     await until("the built-in one is in use", async () => (await state()).origin === "built-in");
     assert.equal(await statusOf("/first"), 404);
   });
@@ -162,15 +145,15 @@ describe("a pushed policy", () => {
   test("with the text of the built-in one is a pushed one until it is removed", async () => {
     const { version } = await state();
     const { policy } = await import(join(BUILD, "policy.js"));
-    await put("current", policy());
+    await policies.put("current", policy());
     await until("it is in use", async () => (await state()).origin === "pushed");
     assert.equal((await state()).version, version);
-    await (await edge.kv()).delete("policy/current");
+    await policies.remove("current");
     await until("the built-in one is in use", async () => (await state()).origin === "built-in");
   });
 
   test("is not read where that is switched off", async () => {
-    await put("current", compile(POLICY));
+    await policies.put("current", await compile(PUSHED));
     await edge.restart({ vars: { LIVE_POLICY: undefined } });
     assert.equal(await statusOf("/pushed"), 404);
     assert.equal((await state()).origin, "built-in");

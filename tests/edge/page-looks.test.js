@@ -6,28 +6,12 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { before, describe, test } from "node:test";
 
-import { openPolicyTool } from "../../scripts/lib/policy-tool.js";
 import { contains, findings, noChromium, openChromium, openPage } from "../harness/chromium.js";
 import { startGateway } from "../harness/edge.js";
-import { remember } from "../harness/run.js";
+import { compile, makeTraffic, ME, OPERATED, OPERATOR, policiesOf, PUSHED, USER } from "../harness/operators.js";
 import { fileScope } from "../harness/scope.js";
 
-const TOKEN = remember("a-token-for-the-operators-who-look");
-const ME = "/api/v1/auth/me";
-const USER = "/api/v1/users/1";
-
 const scope = fileScope();
-
-const POLICY = `
-[upstreams.auth]
-url = "http://127.0.0.1:1"
-
-[[routes]]
-path = "/pushed"
-methods = ["GET"]
-upstream = "auth"
-access = "public"
-`;
 
 const SIZES = [
   { width: 390, height: 844 },
@@ -44,23 +28,10 @@ describe("the operators' page in Chromium", { skip: noChromium }, () => {
   let users, issuer, edge, browser;
 
   before(async () => {
-    ({ users, issuer, edge } = await startGateway(scope, { vars: { METRICS_TOKEN: TOKEN, POLICY_REREAD_S: "1" } }));
+    ({ users, issuer, edge } = await startGateway(scope, { vars: OPERATED }));
     browser = await openChromium(scope);
     if (SHOTS !== undefined) mkdirSync(SHOTS, { recursive: true });
   });
-
-  // Two refusals, and answers of both kinds.
-  async function makeTraffic(count) {
-    const token = await issuer.accessToken();
-    const admin = await issuer.accessToken({ roles: ["admin"] });
-    for (let number = 0; number < count; number += 1) {
-      await edge.get(ME, { token });
-      await edge.get(USER, { token: admin });
-    }
-    await edge.get("/api/v1/users", { token });
-    await edge.get("/nowhere");
-    return edge.get(ME);
-  }
 
   // Looks at the page at these sizes, light and dark.
   async function look(page, name, sizes = SIZES) {
@@ -78,10 +49,10 @@ describe("the operators' page in Chromium", { skip: noChromium }, () => {
   }
 
   test("no size, colour scheme or state has a finding of axe-core", async (t) => {
-    const { context, page, problems } = await openPage(browser, edge.url, TOKEN, { viewport: SIZES[1] });
+    const { context, page, problems } = await openPage(browser, edge.url, OPERATOR, { viewport: SIZES[1] });
     t.after(() => context.close());
 
-    await makeTraffic(40);
+    await makeTraffic({ issuer, edge }, 40);
     await contains(page, "routes", ME);
     await look(page, "overview");
     await page.click("nav a[href='#refusals']");
@@ -95,10 +66,10 @@ describe("the operators' page in Chromium", { skip: noChromium }, () => {
     await contains(page, "banner", "upstream users");
     await look(page, "broken-upstream");
 
-    const run = await openPolicyTool();
-    const good = JSON.parse(run({ command: "compile", policy: { name: "gateway.toml", text: POLICY } }).out);
+    const good = JSON.parse(await compile(PUSHED));
     const bad = { ...good, routes: [{ ...good.routes[0], upstream: "no-such-service" }] };
-    await (await edge.kv()).put("policy/current", JSON.stringify(bad));
+    const policies = policiesOf(edge);
+    await policies.put("current", JSON.stringify(bad));
     await page.click("nav a[href='#policy']");
     await contains(page, "policy-state", "no upstream is named");
     await contains(page, "diff", "no-such-service");
@@ -107,7 +78,7 @@ describe("the operators' page in Chromium", { skip: noChromium }, () => {
     await look(page, "rollback", NARROW_AND_WIDE);
     await page.click("#confirm-yes");
     await contains(page, "policy-note", "Rolled back to");
-    assert.equal(await (await edge.kv()).get("policy/current"), null);
+    assert.equal(await policies.get("current"), null);
 
     await page.click("nav a[href='#token']");
     await page.fill("#token-text", await issuer.accessToken({ iat: 1_000_000, nbf: 1_000_000, exp: 1_000_600 }));

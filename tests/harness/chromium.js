@@ -3,6 +3,7 @@
 //   const noChromium            why tests with it are skipped, or false
 //   const browser = await openChromium(scope);          playwright's browser
 //   const { page, context, problems, sent } = await openPage(browser, edge.url, token);     signed in
+//   await signIn(page, token);                          on a page that is open
 //   await contains(page, "banner", "Degraded");         waits for a text
 //   await findings(page)        what axe-core objects to
 
@@ -60,10 +61,18 @@ export async function openPage(browser, url, token, options = {}) {
   page.on("pageerror", (error) => problems.push(String(error)));
   page.on("request", (request) => sent.push(request));
   await page.goto(`${url}/_gateway/`);
-  await page.fill("#metrics-token", token);
-  await page.keyboard.press("Enter");
+  await signIn(page, token);
   await page.waitForSelector("#overview:not([hidden]) #tiles .tile");
   return { context, page, problems, sent };
+}
+
+/**
+ * @param {import("playwright-core").Page} page
+ * @param {string} token
+ */
+export async function signIn(page, token) {
+  await page.fill("#operators-token", token);
+  await page.keyboard.press("Enter");
 }
 
 /**

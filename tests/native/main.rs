@@ -40,6 +40,7 @@ mod keys;
 mod keysets;
 mod limits;
 mod metrics;
+mod operators;
 mod parsers;
 mod pipeline;
 mod proofs;

@@ -44,34 +44,6 @@ fn the_metrics_page_requires_the_metrics_token() {
         };
         assert_eq!(actual, expected, "{set:?} {shown:?}");
     }
-    assert!(gateway(Some("short")).unwrap_err().starts_with("METRICS_TOKEN is shorter than 16"));
-    let unsendable = gateway(Some("a token for the scraper")).unwrap_err();
-    assert!(unsendable.contains("others than letters"), "{unsendable}");
-}
-
-#[test]
-fn the_operators_page_needs_operators_and_its_data_the_metrics_token() {
-    let ports = FakePorts::new();
-    let page = ("GET", "/_gateway/");
-    let operations = [("GET", "/_gateway/refusals"), ("GET", "/_gateway/policy"), ("POST", "/_gateway/rollback")];
-    for (method, path) in operations.into_iter().chain([page]) {
-        let without = gateway(None).unwrap();
-        assert_eq!(verdict(&ports.send_token(&without, method, path, TOKEN)), (404, "route_unknown"), "{path}");
-        let gateway = gateway(Some(TOKEN)).unwrap();
-        let is_page = (method, path) == page;
-        let expected = |refusal| if is_page { (200, "ok") } else { refusal };
-        let stranger = ports.send(&gateway, method, path, &[]);
-        assert_eq!(verdict(&stranger), expected((401, "credentials_missing")), "{path}");
-        let guess = ports.send_token(&gateway, method, path, "another");
-        assert_eq!(verdict(&guess), expected((401, "metrics_token_wrong")), "{path}");
-        let operator = ports.send_token(&gateway, method, path, TOKEN);
-        assert_eq!(verdict(&operator), (200, "ok"), "{path}");
-        let (operator, other) = (answer(&operator), if method == "GET" { "POST" } else { "GET" });
-        assert_eq!(operator.body, path, "the host answers");
-        assert_eq!(header(operator, "content-security-policy"), Some("default-src 'none'"));
-        assert_eq!(header(operator, "cache-control"), Some("no-store"));
-        assert_eq!(verdict(&ports.send_token(&gateway, other, path, TOKEN)), (404, "route_unknown"), "{other} {path}");
-    }
 }
 
 #[test]

@@ -97,7 +97,7 @@ impl Table {
     }
 
     /// Returns whether a path is one of the gateway's own.
-    pub(crate) fn is_own_path(&self, path: &str) -> bool {
+    pub fn is_own_path(&self, path: &str) -> bool {
         is_own_path(path) || (self.has_metadata && is_below(path, METADATA_PATH))
     }
 
