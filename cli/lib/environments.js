@@ -76,6 +76,19 @@ function bindingsOf({ kv_namespaces = [], durable_objects = {}, ratelimits = [],
 const routesOf = ({ routes, route }) =>
   [routes ?? route ?? []].flat().map((entry) => (typeof entry === "string" ? entry : entry.pattern));
 
+/**
+ * Returns the routes of an environment, which inherits those of the top level.
+ * @param {Section} top
+ * @param {Section} section
+ */
+function inheritedRoutes(top, section) {
+  const own = routesOf(section);
+  return own.length > 0 ? own : routesOf(top);
+}
+
+/** @param {string} route */
+const hostOf = (route) => route.replace(/^[a-z]+:\/\//, "").split("/")[0];
+
 // Names that RFC 2606 and RFC 6761 keep from use.
 const RESERVED_HOST = /(?:^|\.)(?:example(?:\.(?:com|net|org))?|test|invalid|localhost)$/;
 
@@ -93,7 +106,7 @@ function urlFault(text) {
 
 // Variables whose values must not be in a file of the repository.
 const SECRET =
-  /^(?:ASSERTION_KEYS_.+|METRICS_TOKEN|DPOP_NONCE_KEYS|EVENTS_AUTHORIZATION_.+|AUTHORIZER_TOKEN_.+|INTROSPECTION_SECRET_.+|OTEL_EXPORTER_OTLP_HEADERS)$/;
+  /^(?:ASSERTION_KEYS_.+|METRICS_TOKEN|OPERATORS_TOKEN|DPOP_NONCE_KEYS|EVENTS_AUTHORIZATION_.+|AUTHORIZER_TOKEN_.+|INTROSPECTION_SECRET_.+|OTEL_EXPORTER_OTLP_HEADERS)$/;
 
 /**
  * Returns what would not work in a deployment of this policy, as lines: of the whole file, or of an environment.
@@ -103,7 +116,12 @@ const SECRET =
  */
 export const deploymentFaults = (wrangler, name, policy) =>
   name === undefined
-    ? [...storeFaults(wrangler), ...variableFaults(wrangler, policy), ...policyFaults(wrangler, name, policy)]
+    ? [
+        ...storeFaults(wrangler),
+        ...variableFaults(wrangler, policy),
+        ...operatorsFaults(wrangler, wrangler, policy),
+        ...policyFaults(wrangler, name, policy),
+      ]
     : environmentFaults(wrangler, name, policy);
 
 /**
@@ -122,6 +140,7 @@ export function environmentFaults(wrangler, name, policy) {
     ...sharingFaults(section, /** @type {[string, Section][]} */ (others)),
     ...routeFaults(wrangler, section, /** @type {[string, Section][]} */ (others)),
     ...variableFaults(section, policy),
+    ...operatorsFaults(wrangler, section, policy),
     ...issuerFaults(policy),
   ];
   return faults.map((fault) => `${FILE}: ${name}: ${fault}`);
@@ -179,13 +198,11 @@ function sharingFaults(section, others) {
  * @param {[string, Section][]} others
  */
 function routeFaults(top, section, others) {
-  const own = routesOf(section);
-  const routes = own.length > 0 ? own : routesOf(top);
+  const routes = inheritedRoutes(top, section);
   if (routes.length === 0)
     return section.workers_dev === true ? [] : ['it has no routes; write routes = [{ pattern = "…" }]'];
   return routes.flatMap((route) => {
-    const [host] = route.replace(/^[a-z]+:\/\//, "").split("/");
-    if (RESERVED_HOST.test(host)) return [`the route ${route} is an example`];
+    if (RESERVED_HOST.test(hostOf(route))) return [`the route ${route} is an example`];
     const shared = others.filter(([, other]) => routesOf(other).includes(route));
     return shared.map(([other]) => `it shares the route ${route} with ${other}`);
   });
@@ -208,6 +225,25 @@ function variableFaults({ vars = {} }, policy) {
     }
   }
   return [...new Set(faults)];
+}
+
+/**
+ * The operators' page has a host of its own, at which no route of the policy is served.
+ * @param {Section} top
+ * @param {Section} section
+ * @param {PolicyDocument} policy
+ */
+function operatorsFaults(top, section, { public_url }) {
+  const { OPERATORS_HOST: host, PUBLIC_URL = public_url } = section.vars ?? {};
+  if (host === undefined) return [];
+  const hosts = inheritedRoutes(top, section).map(hostOf);
+  const isServed = hosts.some((one) => one === host || one.startsWith("*"));
+  const isPublic = PUBLIC_URL !== undefined && URL.canParse(PUBLIC_URL) && new URL(PUBLIC_URL).hostname === host;
+  const isOnlyHost = section.workers_dev !== true && hosts.every((one) => one === host);
+  return [
+    ...(isServed ? [] : [`no route has the host of OPERATORS_HOST, ${host}`]),
+    ...(isPublic || (isServed && isOnlyHost) ? ["OPERATORS_HOST is the policy's own host; write another one"] : []),
+  ];
 }
 
 /** @param {Section} section */

@@ -137,6 +137,30 @@ describe("an environment", () => {
     ],
     ["the development mode", ({ vars }) => (vars.DEVELOPMENT = "true"), "DEVELOPMENT must not be true"],
     ["a secret in a file", ({ vars }) => (vars.METRICS_TOKEN = "x".repeat(16)), "METRICS_TOKEN is a secret"],
+    [
+      "the secret of operators in a file",
+      ({ vars }) => (vars.OPERATORS_TOKEN = "x".repeat(16)),
+      "OPERATORS_TOKEN is a secret",
+    ],
+    [
+      "no route to the operators' page",
+      ({ vars }) => (vars.OPERATORS_HOST = "operators.shop.dev"),
+      "no route has the host of OPERATORS_HOST, operators.shop.dev",
+    ],
+    [
+      "the operators' page at the only host",
+      ({ vars }) => (vars.OPERATORS_HOST = OF.production),
+      "OPERATORS_HOST is the policy's own host",
+    ],
+    [
+      "the operators' page at the public host",
+      ({ own, vars, document }) => {
+        own.routes.push("operators.shop.dev/*");
+        vars.OPERATORS_HOST = OF.production;
+        document.public_url = `https://${OF.production}`;
+      },
+      "OPERATORS_HOST is the policy's own host",
+    ],
     ["plain HTTP", ({ vars }) => (vars.UPSTREAM_AUTH_URL = "http://auth.shop.dev"), "upstream auth is not https://"],
     ["IPv6 loopback", ({ vars }) => (vars.UPSTREAM_AUTH_URL = "https://[::1]:1"), "upstream auth is on loopback"],
     [
@@ -173,6 +197,20 @@ describe("an environment", () => {
       );
     });
   }
+
+  test("serves the operators' page at a host of its own", () => {
+    for (const route of [
+      "operators.shop.dev/*",
+      { pattern: "operators.shop.dev", custom_domain: true },
+      "*.shop.dev/*",
+    ]) {
+      const top = completed();
+      top.env.production.routes.push(route);
+      top.env.production.vars.OPERATORS_HOST = "operators.shop.dev";
+      const document = { ...structuredClone(policy), public_url: `https://${OF.production}` };
+      assert.deepEqual(environmentFaults(top, "production", document), []);
+    }
+  });
 
   test("on workers.dev needs no route, and an upstream with a binding no URL", () => {
     const top = completed();
