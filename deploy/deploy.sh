@@ -13,7 +13,7 @@ deploy/deploy.sh ENVIRONMENT [--first] [--skip-tests]
   --skip-tests   leaves out npm test, if an earlier step of the pipeline ran it
 
   GATEWAY_URL           URL of the gateway in this environment
-  METRICS_TOKEN         its operators' token
+  METRICS_TOKEN         the gateway's secret of this name
   ROLLOUT               shares in percent, "10 50 100" by default
   ROLLOUT_PAUSE_S       seconds between two shares (60)
   SMOKE_TRIES           attempts until the new version must answer (15), SMOKE_PAUSE_S (2) seconds apart

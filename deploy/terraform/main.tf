@@ -79,6 +79,18 @@ resource "cloudflare_workers_custom_domain" "gateway" {
   depends_on = [cloudflare_workers_deployment.gateway]
 }
 
+# The host of the operators' page.
+resource "cloudflare_workers_custom_domain" "operators" {
+  for_each = toset([for name, host in var.vars : host if name == "OPERATORS_HOST"])
+
+  account_id = var.account_id
+  zone_id    = var.zone_id
+  hostname   = each.value
+  service    = cloudflare_worker.gateway.name
+
+  depends_on = [cloudflare_workers_deployment.gateway]
+}
+
 resource "cloudflare_workers_route" "gateway" {
   for_each = var.routes
 

@@ -17,6 +17,9 @@ const DEPLOY = join(ROOT, "deploy");
 const COMPOSE = join(DEPLOY, "compose");
 const KUBERNETES = join(DEPLOY, "kubernetes");
 
+// Without those of the operators' page.
+const EDGE_SECRETS = ["ASSERTION_KEYS_AUTH", "ASSERTION_KEYS_USERS", "METRICS_TOKEN"];
+
 const read = (...path) => readFileSync(join(...path), "utf8");
 const compose = parse(read(COMPOSE, "compose.yaml"), { merge: true });
 const own = Object.entries(compose.services).filter(([name]) => name !== "postgres");
@@ -91,7 +94,7 @@ test("each container mounts the secrets that its variables name, and no other", 
   for (const [name, { environment, secrets }] of Object.entries(compose.services)) {
     const named = Object.values(environment).flatMap((value) => /^\/run\/secrets\/(.+)$/.exec(value)?.[1] ?? []);
     // The gateway reads the folder.
-    const expected = name === "edge" ? ["ASSERTION_KEYS_AUTH", "ASSERTION_KEYS_USERS", "METRICS_TOKEN"] : named;
+    const expected = name === "edge" ? [...EDGE_SECRETS, "OPERATORS_TOKEN"] : named;
     assert.deepEqual([...secrets].sort(), [...new Set(expected)].sort(), name);
     for (const secret of secrets) assert.ok(compose.secrets[secret], secret);
   }
@@ -106,7 +109,7 @@ test("the quick start makes the secrets that the manifests use", () => {
     const files = env.flatMap(({ value }) => /^\/run\/secrets\/(.+)$/.exec(value ?? "")?.[1] ?? []);
     const keys = env.flatMap(({ valueFrom }) => valueFrom?.secretKeyRef.key ?? []);
     if (metadata.name !== "edge") assert.deepEqual([...files, ...keys].sort(), [...made].sort(), metadata.name);
-    else assert.deepEqual(made, ["ASSERTION_KEYS_AUTH", "ASSERTION_KEYS_USERS", "METRICS_TOKEN"]);
+    else assert.deepEqual(made, EDGE_SECRETS);
   }
 });
 

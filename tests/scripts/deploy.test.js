@@ -194,7 +194,7 @@ describe("deploy.sh", () => {
     ["known arguments", ["staging", "--fast"], {}, 2],
     ["one environment", ["staging", "production"], {}, 2],
     ["the gateway's URL", ["staging"], { GATEWAY_URL: "" }, 1],
-    ["the operators' token", ["staging"], { METRICS_TOKEN: "" }, 1],
+    ["the token of its metrics", ["staging"], { METRICS_TOKEN: "" }, 1],
     ["whole percentages", ["staging"], { ROLLOUT: "10 x 100" }, 1],
     ["a rollout to the end", ["staging"], { ROLLOUT: "10 50" }, 1],
   ]) {
