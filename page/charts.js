@@ -29,6 +29,7 @@ function roundUp(value) {
 export function chart({ title, times, lines, stacked = false, format }) {
   const drawn = stacked ? stack(lines) : lines.map((line) => ({ ...line, tops: line.values }));
   const top = roundUp(Math.max(0, ...drawn.flatMap(({ tops }) => tops.map((value) => value ?? 0))));
+  const hasLines = times.length > 1;
   const [first, last] = [times[0] ?? 0, times.at(-1) ?? 1];
   /** @param {number} at */
   const x = (at) => ((at - first) / (last - first || 1)) * WIDTH;
@@ -45,8 +46,10 @@ export function chart({ title, times, lines, stacked = false, format }) {
       role: "img",
       "aria-label": `${title}. ${times.length === 0 ? "No data yet" : `Now: ${newest}`}`,
     },
-    ...[0.5, 1].map((part) => svg("line", { class: "grid", x1: 0, x2: WIDTH, y1: y(top * part), y2: y(top * part) })),
-    ...drawn.map((line) => shape(line, times, x, y, stacked)),
+    ...(hasLines ? [0.5, 1] : []).map((part) =>
+      svg("line", { class: "grid", x1: 0, x2: WIDTH, y1: y(top * part), y2: y(top * part) }),
+    ),
+    ...(hasLines ? drawn : []).map((line) => shape(line, times, x, y, stacked)),
     svg("line", { class: "axis", x1: 0, x2: WIDTH, y1: HEIGHT, y2: HEIGHT }),
     cursor,
   );
@@ -92,14 +95,14 @@ export function chart({ title, times, lines, stacked = false, format }) {
       h("span.tick.high", { "aria-hidden": true }, format(top)),
       h("span.tick.middle", { "aria-hidden": true }, format(top / 2)),
       picture,
-      times.length < 2 && h("p.empty", {}, "The first points appear after two polls."),
+      !hasLines && h("p.empty", {}, "The first points appear after two polls."),
     ),
     h(
       "div.times",
       { "aria-hidden": true },
-      h("span", {}, times.length > 1 ? time(first) : ""),
+      h("span", {}, hasLines ? time(first) : ""),
       readout,
-      h("span", {}, times.length > 1 ? time(last) : ""),
+      h("span", {}, hasLines ? time(last) : ""),
     ),
   );
 }

@@ -49,7 +49,7 @@ export function showPolicy(policies, status) {
         "div.banner.bad",
         { role: "alert" },
         h("strong", {}, "The newest pushed policy is not used."),
-        h("p", {}, fault),
+        h("p", {}, `${fault[0].toUpperCase()}${fault.slice(1)}.`),
         h("p", {}, "Push a corrected policy, or roll back."),
       ),
     h(
@@ -158,11 +158,11 @@ export function wireRollback(policiesNow, onDone) {
       h(
         "p",
         {},
-        "Isolates stop using ",
-        h("code", {}, pushed.version),
-        pushed_before === null ? " and use the built-in policy " : " and use the policy pushed before it, ",
+        pushed_before === null ? "The built-in policy " : "The policy pushed before, ",
         h("code", {}, target.version),
-        ", within 90 seconds.",
+        pushed_before === null ? " replaces the pushed policy " : ", replaces the newest one, ",
+        h("code", {}, pushed.version),
+        ". Isolates use it within 90 seconds.",
       ),
       h(
         "p.muted",

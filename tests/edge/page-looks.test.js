@@ -65,6 +65,9 @@ describe("the operators' page in Chromium", { skip: noChromium }, () => {
     await page.click("nav a[href='#overview']");
     await contains(page, "banner", "upstream users");
     await look(page, "broken-upstream");
+    await page.setViewportSize(SIZES[0]);
+    const failures = 'document.querySelector("#routes th:nth-child(4)").getBoundingClientRect().right <= innerWidth';
+    assert.equal(await page.evaluate(failures), true, "a phone shows the failures of routes without scrolling");
 
     const good = JSON.parse(await compile(PUSHED));
     const bad = { ...good, routes: [{ ...good.routes[0], upstream: "no-such-service" }] };
@@ -75,6 +78,7 @@ describe("the operators' page in Chromium", { skip: noChromium }, () => {
     await contains(page, "diff", "no-such-service");
     await look(page, "bad-policy");
     await page.click("#roll-back");
+    await contains(page, "confirm-text", "replaces the pushed policy");
     await look(page, "rollback", NARROW_AND_WIDE);
     await page.click("#confirm-yes");
     await contains(page, "policy-note", "Rolled back to");
