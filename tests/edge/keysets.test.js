@@ -31,10 +31,11 @@ describe("key sets at the running gateway", () => {
 
   // A new isolate that has seen only this set.
   async function publish(keys) {
-    const kv = await edge.kv();
-    for (const { name } of (await kv.list()).keys) await kv.delete(name);
     auth.answer(JWKS, { json: { keys } });
     await edge.restart();
+    // Not before: the previous isolate may store its set after an answer.
+    const kv = await edge.kv();
+    for (const { name } of (await kv.list()).keys) await kv.delete(name);
     auth.forget();
   }
 
