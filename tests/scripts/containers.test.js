@@ -10,6 +10,8 @@ import { test } from "node:test";
 
 import { parse, parseAllDocuments } from "yaml";
 
+import { readArguments } from "../../cli/lib/arguments.js";
+import { OPTIONS } from "../../cli/serve/settings.js";
 import { ROOT } from "../../scripts/lib/paths.js";
 import { noPython, python } from "../harness/python.js";
 
@@ -113,6 +115,35 @@ test("the quick start makes the secrets that the manifests use", () => {
   }
 });
 
+test("the gateway's pod has its state in a folder that it makes, and needs the network of the ingress", () => {
+  const { template } = workloads.find(({ metadata }) => metadata.name === "edge").spec;
+  const [{ args, volumeMounts, resources }] = template.spec.containers;
+  const [, entrypoint] = /^ENTRYPOINT (\[[^\]]+\])$/m.exec(
+    read(DEPLOY, "containers", "Containerfile.edge").replaceAll("\\\n", ""),
+  );
+  const [, , , ...fixed] = JSON.parse(entrypoint);
+  const given = (network) => {
+    const rest = args.map((value) => (value === "INGRESS-NETWORK" ? network : value));
+    return readArguments([...fixed, ...rest], { command: "portcullis serve", options: OPTIONS }).values;
+  };
+  // The volume's top folder belongs to root.
+  const { mountPath } = volumeMounts.find(({ name }) => name === "state");
+  assert.equal(given("10.0.0.0/8").state, `${mountPath}/data`);
+  assert.equal(template.spec.securityContext.fsGroup, template.spec.securityContext.runAsGroup);
+  assert.throws(() => given("INGRESS-NETWORK"), /needs an IP address or a network/);
+  // Two edge processes take 420 MB when idle.
+  assert.equal(resources.requests.memory, "512Mi");
+});
+
+test("the kustomization names each manifest, and a changed policy replaces no pod", () => {
+  const { resources, configMapGenerator, generatorOptions } = parse(read(KUBERNETES, "kustomization.yaml"));
+  const files = readdirSync(KUBERNETES).filter((name) => name !== "kustomization.yaml");
+  assert.deepEqual(resources.toSorted(), files.toSorted());
+  const { volumes } = workloads.find(({ metadata }) => metadata.name === "edge").spec.template.spec;
+  assert.equal(volumes.find(({ name }) => name === "policy").configMap.name, configMapGenerator[0].name);
+  assert.equal(generatorOptions.disableNameSuffixHash, true);
+});
+
 test("the manifests are valid by the schemas of Kubernetes", { skip: noPython }, () => {
   assert.ok(workloads.length === 3 && manifests.length > 10);
   assert.deepEqual(python("kubernetes", manifests), []);
@@ -121,15 +152,45 @@ test("the manifests are valid by the schemas of Kubernetes", { skip: noPython },
   assert.equal(python("kubernetes", [wrong]).length, 1, "an unknown field is a fault");
 });
 
-test("each unit is sandboxed, and gets secrets as credentials", () => {
+test("each unit is sandboxed, and the services get secrets as credentials", () => {
   const units = readdirSync(join(DEPLOY, "systemd"));
   assert.deepEqual(units.sort(), ["portcullis-auth.service", "portcullis-edge.service", "portcullis-users.service"]);
   const sandbox = (unit) => read(DEPLOY, "systemd", unit).split("\n\n").at(-2).split("\n");
   assert.deepEqual(sandbox("portcullis-auth.service"), sandbox("portcullis-users.service"));
   for (const unit of units) {
     const text = read(DEPLOY, "systemd", unit);
-    for (const line of ["ProtectSystem=strict", "NoNewPrivileges=yes", "CapabilityBoundingSet=", "User=portcullis"])
+    // The services cannot read the gateway's secrets.
+    const user = unit === "portcullis-edge.service" ? "User=portcullis" : "User=portcullis-origin";
+    for (const line of ["ProtectSystem=strict", "NoNewPrivileges=yes", "CapabilityBoundingSet=", user])
       assert.ok(text.includes(`\n${line}\n`), `${unit}: ${line}`);
     for (const [, name] of text.matchAll(/_FILE=%d\/(\w+)/g)) assert.match(text, new RegExp(`LoadCredential=${name}:`));
   }
+});
+
+test("the gateway's unit checks a policy before a reload, and reads any secret in the folder of the quick start", () => {
+  const text = read(DEPLOY, "systemd", "portcullis-edge.service");
+  const [check, signal, ...rest] = [...text.matchAll(/^ExecReload=(.+)$/gm)].map(([, command]) => command);
+  assert.match(check, /portcullis check --file \/etc\/portcullis\/gateway\.toml/);
+  assert.equal(signal, "/bin/kill -HUP $MAINPID");
+  assert.deepEqual(rest, []);
+  // Credentials are copied at the start of a unit, and a missing one stops it.
+  assert.doesNotMatch(text, /^LoadCredential=/m);
+  assert.match(text, /--secrets \/etc\/portcullis\/secrets /);
+  assert.match(
+    read(ROOT, "docs", "quick-start-platform.md"),
+    /install -d -m 2750 -g portcullis \/etc\/portcullis\/secrets/,
+  );
+});
+
+test("the quick start makes the credentials of the services' units", () => {
+  const page = read(ROOT, "docs", "quick-start-platform.md");
+  const [, made] = /for name in ([A-Z_ ]+); do\n.*origin-secrets/.exec(page);
+  const [, copied] = /cp ((?:secrets\/\w+ )+)origin-secrets\//.exec(page);
+  const names = [...made.split(" "), ...[...copied.matchAll(/secrets\/(\w+)/g)].map(([, name]) => name)];
+  const needed = ["auth", "users"].flatMap((service) => [
+    ...read(DEPLOY, "systemd", `portcullis-${service}.service`).matchAll(
+      /^LoadCredential=(\w+):\/etc\/portcullis\/origin-secrets\/\1$/gm,
+    ),
+  ]);
+  assert.deepEqual(names.sort(), [...new Set(needed.map(([, name]) => name))].sort());
 });
