@@ -9,6 +9,7 @@ import { connect } from "node:net";
 import { join } from "node:path";
 
 import { errorCode, ScriptError } from "../lib/errors.js";
+import { parseJson } from "../lib/files.js";
 import { createProcesses } from "../lib/processes.js";
 import { edgeSocket, OWNER_SOCKETS } from "./config.js";
 import { writeGeneration } from "./generation.js";
@@ -50,17 +51,23 @@ const PREDECESSOR_MS = 10_000;
 
 const sleep = (/** @type {number} */ ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
+// Characters of an answer that are read: a refusal has some hundred.
+const ANSWER_CHARS = 4_096;
+
 /**
- * Resolves with the status of GET `path`, or undefined.
+ * Resolves with the answer to GET `path`, or undefined.
  * @param {string} socketPath
  * @param {string} path
- * @returns {Promise<number | undefined>}
+ * @returns {Promise<{ status: number, body: string } | undefined>}
  */
 const ask = (socketPath, path) =>
   new Promise((resolve) => {
     const asked = request({ socketPath, path, timeout: READY_MS, headers: { host: "localhost" } }, (answer) => {
-      answer.resume();
-      resolve(answer.statusCode);
+      let body = "";
+      answer.setEncoding("utf8").on("data", (/** @type {string} */ text) => {
+        if (body.length < ANSWER_CHARS) body += text;
+      });
+      answer.on("close", () => resolve({ status: answer.statusCode ?? 0, body }));
     });
     asked.on("timeout", () => asked.destroy());
     asked.on("error", () => resolve(undefined));
@@ -92,7 +99,13 @@ export async function supervise(settings) {
   const objects = join(settings.state, "objects");
   const run = join(settings.state, "run");
   for (const folder of [settings.state, objects, run]) mkdirSync(folder, { recursive: true, mode: 0o700 });
-  chmodSync(settings.state, 0o700);
+  try {
+    chmodSync(settings.state, 0o700);
+  } catch (error) {
+    throw new ScriptError(
+      `${settings.state} cannot be closed to other users (${errorCode(error)}): it must belong to the user of this process. Name a folder in it instead.`,
+    );
+  }
   // The paths of sockets are relative to it.
   process.chdir(run);
   const lock = await takeState(settings.state);
@@ -147,8 +160,8 @@ export async function supervise(settings) {
       async ready() {
         const end = Date.now() + READY_MS;
         while (Date.now() < end && !isEnded) {
-          const status = await ask(sockets[0], path);
-          if (status !== undefined && status < 500) return;
+          const answer = await ask(sockets[0], path);
+          if (answer !== undefined && answer.status < 500) return;
           await sleep(POLL_MS);
         }
         if (!isEnded) throw new ScriptError(`${name} does not answer; the lines above say why.`);
@@ -182,13 +195,30 @@ export async function supervise(settings) {
   };
 
   const allReady = (/** @type {Member[]} */ members) => Promise.all(members.map((member) => member.ready()));
+
+  /**
+   * Waits for the edge processes. Their health does not depend on the settings, so that it cannot say that the gateway
+   * refuses every request for one that is missing or wrong.
+   * @param {Member[]} started
+   */
+  const edgesReady = async (started) => {
+    await allReady(started);
+    const answer = await ask(edgeSocket(started[0].name), "/ready");
+    if (parseJson(answer?.body ?? "")?.code === "gateway_misconfigured")
+      throw new ScriptError("The gateway is misconfigured; its line in the log says what to change.");
+  };
   const stopAll = (/** @type {Member[]} */ members) => Promise.all(members.map((member) => member.stop()));
 
   const generation = await write();
   let owner = startOwner(generation);
   await owner.ready();
   let edges = startEdges(generation);
-  await allReady(edges);
+  try {
+    await edgesReady(edges);
+  } catch (error) {
+    await stopAll([...edges, owner]);
+    throw error;
+  }
   log("info", "ready", { address: settings.listen.host, port: settings.listen.port, processes: edges.length });
 
   const replace = async () => {
@@ -200,7 +230,7 @@ export async function supervise(settings) {
     try {
       loaded = await write();
       next = startEdges(loaded);
-      await allReady(next);
+      await edgesReady(next);
     } catch (error) {
       [folder, other] = [other, folder];
       const lines = error instanceof ScriptError ? error.lines : [];

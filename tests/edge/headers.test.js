@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
 
 import { readAssertion } from "../harness/assertion.js";
+import { onlyOnPlatform } from "../harness/edge-served.js";
 import { startEdge, startGateway } from "../harness/edge.js";
 import { sendBytes } from "../harness/http.js";
 import { createIssuer } from "../harness/issuer.js";
@@ -397,7 +398,9 @@ test("without the token, status and readiness show the state of the gateway and 
   assert.equal(JSON.parse(body).detail, "Authorization header required");
 });
 
-test("the log names the missing setting, and the answer does not", async (t) => {
+const refusedAtStart = { skip: onlyOnPlatform("serve does not start with such settings") };
+
+test("the log names the missing setting, and the answer does not", refusedAtStart, async (t) => {
   const scope = testScope(t);
   const auth = await startUpstream(scope);
   const edge = await startEdge(scope, { auth, users: auth, vars: { ASSERTION_KEYS_AUTH: "k1:too-short" } });

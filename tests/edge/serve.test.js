@@ -274,6 +274,25 @@ test("SIGHUP loads wrangler.toml with the policy, and keeps both if a limit is n
   assert.deepEqual([await statusOf("/two"), await statusOf("/three")], [429, 404]);
 });
 
+test("settings with which the gateway would refuse each request are not served", async (t) => {
+  const within = testScope(t);
+  await assert.rejects(serve(within, { bindings: { METRICS_TOKEN: "short" } }), /The gateway is misconfigured/);
+  const policy = join(temporaryFolder(within, "policy"), "gateway.toml");
+  writeFileSync(policy, routeOf("/one"));
+  const secure = "https://127.0.0.1:1";
+  const bindings = { DEVELOPMENT: "false", UPSTREAM_AUTH_URL: secure, UPSTREAM_USERS_URL: secure };
+  const running = await serve(within, { policy, bindings });
+  const statusOf = async (path) => (await send(running.served.url, { method: "POST", path, json: {} })).status;
+  assert.deepEqual([await statusOf("/one"), await statusOf("/two")], [502, 404]);
+  // Plain HTTP is for development, also on loopback.
+  const plain = `[upstreams.shop]\nurl = "http://127.0.0.1:9"\n${routeOf("/two")}`.replace(
+    'upstream = "auth"',
+    'upstream = "shop"',
+  );
+  await reload(running, policy, plain, "not reloaded: The gateway is misconfigured");
+  assert.deepEqual([await statusOf("/one"), await statusOf("/two")], [502, 404]);
+});
+
 test("SIGHUP loads the policy, and keeps the one in use if it has mistakes", async (t) => {
   const within = testScope(t);
   const folder = temporaryFolder(within, "policy");
