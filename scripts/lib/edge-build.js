@@ -7,6 +7,7 @@ import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, 
 import { basename, join } from "node:path";
 
 import { LOCKED, runCargo, runCommand } from "./cargo.js";
+import { fixGlue } from "./glue.js";
 import { hasWasmBindgen } from "./install.js";
 import { withLock } from "./lock.js";
 import { BUILD, ROOT, TARGET, WASM, WASM_BINDGEN, wasmBindgenVersion } from "./paths.js";
@@ -37,6 +38,9 @@ const BINDGEN_FLAGS = [
 
 // Copied next to the glue, because they are imported by name.
 const COPIED = ["entry.js", "operators.js"];
+
+// The module that changes the glue: another one makes another glue.
+const GLUE_FIXES = join(ROOT, "scripts", "lib", "glue.js");
 
 const FILES = ["index_bg.wasm", "index.js", ...COPIED];
 
@@ -98,7 +102,7 @@ async function makeGlue({ profile = LOCAL, out = BUILD, processes } = {}) {
   const { file: wasm } = worker(profile);
   const flags = [...BINDGEN_FLAGS, ...bindgenFlagsFor(profile, process.env)];
   const copied = COPIED.map((name) => join(ROOT, "src", "host", name));
-  const sources = [wasm, ...copied].map((file) => readFileSync(file));
+  const sources = [wasm, ...copied, GLUE_FIXES].map((file) => readFileSync(file));
   const stamp = fingerprint([...sources, wasmBindgenVersion(), flags.join(" ")]);
   const stampFile = join(out, "stamp");
   if (FILES.every((name) => existsSync(join(out, name))) && readIfThere(stampFile) === stamp) return;
@@ -113,7 +117,8 @@ async function makeGlue({ profile = LOCAL, out = BUILD, processes } = {}) {
       processes,
       failure: "wasm-bindgen failed",
     });
-    fixImport(join(aside, "index.js"));
+    const glue = join(aside, "index.js");
+    writeFileSync(glue, fixGlue(readFileSync(glue, "utf8")));
     for (const file of copied) copyFileSync(file, join(aside, basename(file)));
     rmSync(stampFile, { force: true });
     // JavaScript files of the Rust crates, if there are any.
@@ -125,19 +130,6 @@ async function makeGlue({ profile = LOCAL, out = BUILD, processes } = {}) {
   } finally {
     rmSync(aside, { recursive: true, force: true });
   }
-}
-
-/**
- * Replaces wasm-bindgen's source-phase import, which workerd does not support: there, as in wrangler's
- * bundler, a plain import of a .wasm file is a module.
- * @param {string} file
- */
-function fixImport(file) {
-  const glue = readFileSync(file, "utf8");
-  const fixed = glue.replace(/^import source /m, "import ");
-  if (fixed === glue)
-    throw new ScriptError("wasm-bindgen's glue has an unexpected form; see fixImport in scripts/lib/edge-build.js.");
-  writeFileSync(file, fixed);
 }
 
 /** @param {(string | Buffer)[]} parts */
