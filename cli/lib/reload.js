@@ -7,6 +7,8 @@ const CHANGED_LINE = /^The file (.+) changed, restarting build\.\.\.$/;
 const POLICY_FILE = /^gateway(?:\.tests)?\.toml$/;
 
 const POLICY = "policy: ";
+// Ends the mistakes of a policy.
+const REFUSED = "policy refused";
 const SOURCES = "sources: ";
 const STALE = "stale: ";
 
@@ -23,7 +25,7 @@ const BUILT_LINE = /^worker built \(\w+, ([\d.]+ s)\)$/;
  * @param {{ isPolicy: boolean }} options
  */
 export function failedLines({ lines, message }, { isPolicy }) {
-  if (isPolicy) return lines.map((line) => `${POLICY}${line}`);
+  if (isPolicy) return [...lines.map((line) => `${POLICY}${line}`), REFUSED];
   return [...lines.map((line) => `  | ${line}`), `${SOURCES}${message}`];
 }
 
@@ -53,22 +55,22 @@ export function createReloadReporter({ say, fetchMissing, secretsFile, log, poli
   /** @type {string | undefined} */
   let changed;
   let isPolicy = false;
-  let hasFailed = false;
   return (line) => {
     const file = CHANGED_LINE.exec(line)?.[1];
     if (file !== undefined) {
       onChange?.();
       changed = file === CHANGED ? policy : file;
       isPolicy = file === CHANGED || POLICY_FILE.test(file);
-      hasFailed = false;
       return undefined;
     }
     const text = BUILD_LINE.exec(line)?.[1];
     if (text === undefined || changed === undefined) return undefined;
     if (text.startsWith(POLICY)) {
       say(`✗ ${text.slice(POLICY.length)}`);
-      if (!hasFailed) say("  not reloaded; the previous policy stays in use");
-      hasFailed = true;
+      return undefined;
+    }
+    if (text === REFUSED) {
+      say("  not reloaded; the previous policy stays in use");
       return undefined;
     }
     if (text.startsWith(SOURCES)) {

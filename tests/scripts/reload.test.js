@@ -40,7 +40,7 @@ describe("output about a reload", () => {
         ...failedLines({ lines: ["gateway.toml:3:1: one", "gateway.toml:9:5: two"] }, { isPolicy: true }).map(build),
       ],
       [],
-      ["✗ gateway.toml:3:1: one", "  not reloaded; the previous policy stays in use", "✗ gateway.toml:9:5: two"],
+      ["✗ gateway.toml:3:1: one", "✗ gateway.toml:9:5: two", "  not reloaded; the previous policy stays in use"],
     ],
     [
       "sources that do not compile",
