@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// `npm create portcullis`: asks three questions, or takes flags, and writes a project.
+// `npm create portcullis`: asks what its flags do not give, and writes a project.
 
 import { readFileSync } from "node:fs";
 import { relative, resolve } from "node:path";
@@ -7,6 +7,7 @@ import { createInterface } from "node:readline/promises";
 import { parseArgs } from "node:util";
 
 import { CreateError, filesOf, writeProject } from "./project.js";
+import { askMissing } from "./questions.js";
 
 const HELP = `npm create portcullis@latest FOLDER             asks what is not given, and writes a project
 npm create portcullis@latest FOLDER -- --yes    asks nothing
@@ -14,7 +15,7 @@ npm create portcullis@latest FOLDER -- --yes    asks nothing
   --upstream URL    your service; without it, an example service
   --issuer URL      the OpenID provider that issues your users' tokens, exactly as in their "iss"; without it,
                     a development issuer with a login page, for this machine only
-  --audience NAME   the "aud" of your users' tokens (api)
+  --audience NAME   the "aud" of your users' tokens; needed with --issuer
   --yes             takes the defaults instead of asking
   --help            shows this
 
@@ -46,17 +47,14 @@ async function main() {
   if (positionals.length > 1) throw new CreateError("Only one folder can be given.", 2);
   const isAsking = !values.yes && process.stdin.isTTY;
   const asking = isAsking ? createInterface({ input: process.stdin, output: process.stdout }) : undefined;
-  /**
-   * @param {string | undefined} given
-   * @param {string} question
-   */
-  const ask = async (given, question) => given ?? (await asking?.question(`${question} `))?.trim() ?? "";
-  const folder = (await ask(positionals[0], "Folder of the project? (gateway)")) || "gateway";
-  const upstream = await ask(values.upstream, "URL of your service? (empty: an example service)");
-  const issuer = await ask(values.issuer, 'Who issues your tokens, as in their "iss"? (empty: a development issuer)');
+  const { folder, ...answers } = await askMissing(
+    positionals[0],
+    values,
+    async (question) => (await asking?.question(`${question} `))?.trim() ?? "",
+  );
   asking?.close();
   const path = resolve(folder);
-  const files = filesOf({ folder: path, upstream, issuer, audience: values.audience ?? "api", version });
+  const files = filesOf({ folder: path, ...answers, version });
   writeProject(path, files);
   const shown = relative(process.cwd(), path) || ".";
   console.log(

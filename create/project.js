@@ -34,15 +34,21 @@ const FILES = {
 const ISSUER_URL = "http://127.0.0.1:8788";
 const EXAMPLE_URL = "http://127.0.0.1:8790";
 
+// Audience of the development issuer's tokens.
+const AUDIENCE = "api";
+
 /**
  * Returns the texts of a project's files. An empty `upstream` means the example service, an empty `issuer` the
- * development issuer.
+ * development issuer. With an issuer, the audience of its tokens is needed.
  * @param {{ folder: string, upstream: string, issuer: string, audience: string, version: string }} options
  */
 export function filesOf({ folder, upstream, issuer, audience, version }) {
   if (upstream !== "") checkUrl("--upstream", upstream);
   if (issuer !== "") checkUrl("--issuer", issuer);
-  if (!/^[\x21\x23-\x5b\x5d-\x7e]{1,200}$/.test(audience))
+  if (issuer !== "" && audience === "")
+    throw new CreateError('--audience is needed with --issuer: the "aud" of your users\' tokens.', 2);
+  const accepted = audience || AUDIENCE;
+  if (!/^[\x21\x23-\x5b\x5d-\x7e]{1,200}$/.test(accepted))
     throw new CreateError("--audience must be visible characters without quotes and backslashes.", 2);
   const name = basename(folder)
     .toLowerCase()
@@ -53,7 +59,7 @@ export function filesOf({ folder, upstream, issuer, audience, version }) {
   const values = {
     name,
     version,
-    audience,
+    audience: accepted,
     issuer: issuer || ISSUER_URL,
     issuer_name: issuer === "" ? "development" : "users",
     upstream: (upstream || EXAMPLE_URL).replace(/\/+$/, ""),
