@@ -8,6 +8,7 @@ import { ENVIRONMENT_OPTION, environmentOf } from "../lib/environments.js";
 import { errorCode } from "../lib/errors.js";
 import { parseJson } from "../lib/files.js";
 import { fetchKeys } from "../lib/issuer-keys.js";
+import { isLoopback } from "../lib/policy-document.js";
 import { printOutput, readPolicyFile } from "../lib/policy-tool.js";
 import { createProgress } from "../lib/progress.js";
 import { readWranglerFile } from "../lib/project-policy.js";
@@ -97,10 +98,21 @@ export async function run(args, { command, env, openPolicyTool, projectFolder })
   const keys = given ?? (await fetchKeys(tool, { policy, token, env: { ...env, ...vars } }));
   const { country, address, host } = values;
   const request = positionals.length === 0 ? undefined : positionals;
-  return printOutput(
-    tool({
-      command: { explain: { token, now_ms: values.at ?? Date.now(), ...keys, request, country, address, host } },
-      policy,
-    }),
-  );
+  const output = tool({
+    command: { explain: { token, now_ms: values.at ?? Date.now(), ...keys, request, country, address, host } },
+    policy,
+  });
+  const code = printOutput(output);
+  if ("keys_fault" in keys && output.errors.length === 0) console.error(`\n${unavailableLine(keys.keys_fault ?? "")}`);
+  return code;
+}
+
+/**
+ * Returns why an answer without keys says nothing about the token.
+ * @param {string} fault
+ */
+function unavailableLine(fault) {
+  const [url = ""] = /https?:\/\/\S+/.exec(fault) ?? [];
+  const question = isLoopback(url) ? " Is the gateway running (npx portcullis dev; in a checkout: npm start)?" : "";
+  return `The issuer's keys could not be fetched, so the token is not checked completely.${question}`;
 }

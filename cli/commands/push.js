@@ -48,7 +48,7 @@ export async function run(args, context) {
     const unsafe = isChecked ? policyFaults(await readWranglerFile(projectFolder()), values.env, JSON.parse(next)) : [];
     for (const line of [...errors, ...unsafe]) console.error(line);
     if (errors.length + unsafe.length > 0)
-      throw new ScriptError(`${file} is not pushed; the lines above name its mistakes.`);
+      throw new ScriptError(`${file} is not pushed; the lines above say what to change.`);
     const before = await progress.run("read the current policy", () => store.get("current"));
     if (before === next) {
       progress.close();

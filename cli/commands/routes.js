@@ -1,4 +1,4 @@
-// Writes the routes of an OpenAPI document.
+// Prints or writes the routes of an OpenAPI document.
 
 import { readFileSync, realpathSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { basename } from "node:path";
@@ -18,7 +18,7 @@ import { draftRoutes, renderBlock, splitAtBlock } from "../lib/route-block.js";
  * @import { WrittenRoute } from "../lib/route-block.js"
  */
 
-export const summary = "writes the routes of an OpenAPI document";
+export const summary = "prints or writes the routes of an OpenAPI document";
 
 /** @param {string} command */
 export const help = (command) => `${usage(command, [
@@ -173,7 +173,7 @@ export async function run(args, { command, env, openPolicyTool }) {
 
   const policy = readPolicyFile(file);
   const { before, after } = splitAtBlock(policy.text, upstream, file);
-  const options = { upstream, defaultAccess, issuers, stripPrefix };
+  const options = { command, upstream, defaultAccess, issuers, stripPrefix };
   const { drafts, taken } = draftRoutes(usable, options, await routesOf(`${before}\n${after}`));
   const block = renderBlock(basename(document), drafts, options, { taken, left: skip ? left : [] });
 

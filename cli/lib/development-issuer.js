@@ -51,7 +51,8 @@ export async function startDevelopmentIssuer({ issuer: { issuer, audience = [] }
       .sign(signingKey);
   };
   const base = issuer.replace(/\/$/, "");
-  return listenOnLoopback("the development issuer", issuer, async (request, body) => {
+  const settings = `issuer and jwks_url of [issuers.${DEVELOPMENT_ISSUER}]`;
+  return listenOnLoopback({ what: "the development issuer", url: issuer, settings }, async (request, body) => {
     const { pathname, searchParams } = new URL(request.url ?? "/", base);
     switch (`${request.method} ${pathname}`) {
       case "GET /.well-known/openid-configuration":

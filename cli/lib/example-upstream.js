@@ -20,7 +20,8 @@ export function startExampleUpstream({ url, keys }) {
       return [kid, Buffer.from(secret ?? "", "base64url")];
     }),
   );
-  return listenOnLoopback("the example service", url, async (request) => {
+  const settings = `url of [upstreams.${EXAMPLE_UPSTREAM}]`;
+  return listenOnLoopback({ what: "the example service", url, settings }, async (request) => {
     try {
       const { payload } = await jwtVerify(
         String(request.headers["x-gateway-assertion"] ?? ""),

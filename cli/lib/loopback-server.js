@@ -22,12 +22,12 @@ const CONNECTIONS = 64;
 
 /**
  * Listens at a loopback URL. Resolves with the server.
- * @param {string} what for errors, such as "the development issuer"
- * @param {string} url
+ * @param {{ what: string, url: string, settings: string }} place for errors: `what` is such as "the development issuer",
+ *   and `settings` are those of the policy that have the URL
  * @param {(request: IncomingMessage, body: Buffer) => Reply | Promise<Reply>} answer
  * @returns {Promise<Server>}
  */
-export async function listenOnLoopback(what, url, answer) {
+export async function listenOnLoopback({ what, url, settings }, answer) {
   const { protocol, hostname, port } = new URL(url);
   if (protocol !== "http:" || !isLoopback(url))
     throw new ScriptError(`${what} runs on loopback only; its URL must be http://127.0.0.1 with a port, not ${url}.`, {
@@ -58,7 +58,7 @@ export async function listenOnLoopback(what, url, answer) {
   }).catch((error) => {
     const why = errorCode(error) === "EADDRINUSE" ? "is taken" : `cannot be opened (${errorCode(error)})`;
     throw new ScriptError(
-      `Port ${port} for ${what} ${why}; stop what listens there, or change the port in the policy.`,
+      `Port ${port} for ${what} ${why}; stop what listens there, or change the port in the policy (${settings}).`,
       { code: EXIT_PORT },
     );
   });

@@ -39,5 +39,8 @@ export function secretsOf({ upstreams = {}, issuers = {} }) {
     ...Object.entries(issuers)
       .filter(([, { events }]) => events?.authorization === true)
       .map(([name]) => ({ name: `EVENTS_AUTHORIZATION_${suffixOf(name)}` })),
+    ...Object.entries(issuers)
+      .filter(([, { introspection }]) => introspection !== undefined)
+      .map(([name]) => ({ name: `INTROSPECTION_SECRET_${suffixOf(name)}` })),
   ];
 }

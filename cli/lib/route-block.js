@@ -10,6 +10,7 @@ import { ScriptError } from "./errors.js";
 /**
  * @import { Access, Fault, Operation } from "./openapi-operations.js"
  * @typedef {object} RouteOptions
+ * @property {string} command that writes the routes, for the marker
  * @property {string} upstream
  * @property {"public" | "user"} [defaultAccess] the rule of operations without one
  * @property {string[]} [issuers]
@@ -125,8 +126,8 @@ export function renderBlock(document, drafts, options, { taken = [], left = [] }
   ]
     .filter(Boolean)
     .join("\n\n");
-  const { upstream } = options;
-  return `${beginOf(upstream)} from ${plain(document)}: written by npm run routes, sha256 ${digestOf(body)}\n\n${body}\n\n${endOf(upstream)}\n`;
+  const { upstream, command } = options;
+  return `${beginOf(upstream)} from ${plain(document)}: written by ${command}, sha256 ${digestOf(body)}\n\n${body}\n\n${endOf(upstream)}\n`;
 }
 
 /** @param {string} upstream */

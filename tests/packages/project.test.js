@@ -320,7 +320,9 @@ describe("a project of npm create portcullis", () => {
     for (const fault of [/issuer development/, /UPSTREAM_EXAMPLE_URL/, /the id of KEYS/])
       assert.match(refused.out, fault);
     const dry = await command("deploy", "--dry-run");
-    assert.equal(dry.code, 0, dry.out);
+    assert.equal(dry.code, 1, dry.out);
+    assert.match(dry.out, /3 things are missing; deploy would refuse/);
+    assert.doesNotMatch(dry.out, /WARNING/);
   });
 
   step("create overwrites no file", async () => {

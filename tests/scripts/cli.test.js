@@ -2,7 +2,8 @@
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { readFileSync, readdirSync, statSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, readdirSync, statSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 
@@ -13,6 +14,7 @@ import { makeAssertionKeys } from "../../cli/lib/assertion-keys.js";
 import { startDevelopmentIssuer } from "../../cli/lib/development-issuer.js";
 import { secretsOf } from "../../cli/lib/policy-document.js";
 import { filesOf, writeProject } from "../../create/project.js";
+import { askMissing } from "../../create/questions.js";
 import { PACKAGES, manifestOf } from "../../scripts/lib/packages.js";
 import { ROOT } from "../../scripts/lib/paths.js";
 import { remember, temporaryFolder } from "../harness/run.js";
@@ -22,10 +24,11 @@ const read = (...path) => readFileSync(join(ROOT, ...path), "utf8");
 const root = JSON.parse(read("package.json"));
 const lock = JSON.parse(read("package-lock.json"));
 
-function portcullis(args, { cwd = ROOT } = {}) {
+function portcullis(args, { cwd = ROOT, input = "" } = {}) {
   const { status, stdout, stderr } = spawnSync(process.execPath, [join(ROOT, "cli", "bin", "portcullis.js"), ...args], {
     cwd,
     encoding: "utf8",
+    input,
     env: { ...process.env, CI: "true" },
   });
   return { code: status, out: stdout, err: stderr };
@@ -158,12 +161,15 @@ describe("the packages", () => {
   });
 });
 
+// Answers for a new project with the example service and the development issuer.
+const NEW = { folder: "/x/My Gateway", upstream: "", issuer: "", audience: "", version: "0.1.0" };
+
 describe("a new project", () => {
-  const options = { folder: "/x/My Gateway", upstream: "", issuer: "", audience: "api", version: "0.1.0" };
+  const options = NEW;
   const choices = {
     "the defaults": {},
     "a service": { upstream: "https://shop.example.com/" },
-    "a provider": { issuer: "https://id.example.com/" },
+    "a provider": { issuer: "https://id.example.com/", audience: "shop-api" },
     both: { upstream: "https://shop.example.com", issuer: "https://id.example.com/", audience: "shop" },
   };
 
@@ -189,11 +195,55 @@ describe("a new project", () => {
     "an issuer that is no URL": { issuer: "id.example.com" },
     "a quote in a URL": { upstream: 'https://x.example/"' },
     "a line in an audience": { audience: "a\nb" },
+    "an issuer without an audience": { issuer: "https://id.example.com/" },
     "a folder without a letter": { folder: "/x/---" },
   }))
     test(`${what} is refused`, () => {
       assert.throws(() => filesOf({ ...options, ...choice }), { name: "Error", code: 2 });
     });
+
+  test("takes the audience api from the development issuer only", () => {
+    const audiencesOf = (choice) =>
+      Object.values(parse(filesOf({ ...options, ...choice })["gateway.toml"]).issuers).map(({ audience }) => audience);
+    assert.deepEqual(audiencesOf({}), [["api"]]);
+    assert.deepEqual(audiencesOf({ issuer: "https://id.example.com/", audience: "shop-api" }), [["shop-api"]]);
+  });
+
+  for (const [what, folder, given, replies, expected] of [
+    ["asks twice for the defaults", "x", {}, ["", ""], { folder: "x", upstream: "", issuer: "", audience: "" }],
+    ["asks for the folder", undefined, {}, ["", "", ""], { folder: "gateway", upstream: "", issuer: "", audience: "" }],
+    [
+      "asks for the audience of an issuer",
+      "x",
+      {},
+      ["", "https://id.example.com", "shop-api"],
+      { folder: "x", upstream: "", issuer: "https://id.example.com", audience: "shop-api" },
+    ],
+    [
+      "asks for the audience of an issuer that a flag gives",
+      "x",
+      { upstream: "https://shop.acme.dev", issuer: "https://id.example.com" },
+      ["shop-api"],
+      { folder: "x", upstream: "https://shop.acme.dev", issuer: "https://id.example.com", audience: "shop-api" },
+    ],
+  ])
+    test(what, async () => {
+      const left = [...replies];
+      assert.deepEqual(await askMissing(folder, given, async () => left.shift() ?? assert.fail("one more")), expected);
+      assert.deepEqual(left, []);
+    });
+
+  test("is not written with an issuer and without its audience, if nothing is asked", (t) => {
+    const folder = temporaryFolder(testScope(t));
+    const { status, stderr } = spawnSync(
+      process.execPath,
+      [join(ROOT, "create", "index.js"), join(folder, "x"), "--yes", "--issuer", "https://id.example.com"],
+      { encoding: "utf8" },
+    );
+    assert.equal(status, 2, stderr);
+    assert.match(stderr, /--audience is needed with --issuer/);
+    assert.deepEqual(readdirSync(folder), []);
+  });
 
   test("overwrites nothing, and writes nothing if a file is there", (t) => {
     const folder = temporaryFolder(testScope(t));
@@ -201,6 +251,89 @@ describe("a new project", () => {
     assert.throws(() => writeProject(folder, filesOf(options)), /README\.md .*would be overwritten/);
     assert.deepEqual(readdirSync(folder), ["README.md"]);
   });
+});
+
+// A project whose wrangler prints its arguments.
+function projectWithWrangler(scope, changes = {}) {
+  const folder = temporaryFolder(scope);
+  const files = filesOf({ ...NEW, ...changes });
+  writeProject(folder, files);
+  const wrangler = join(folder, "node_modules", "wrangler");
+  mkdirSync(join(wrangler, "bin"), { recursive: true });
+  writeFileSync(join(wrangler, "package.json"), '{"name":"wrangler"}');
+  writeFileSync(join(wrangler, "bin", "wrangler.js"), 'console.log("wrangler", ...process.argv.slice(2));\n');
+  return folder;
+}
+
+const READY = { upstream: "https://shop.acme.dev", issuer: "https://id.acme.dev", audience: "shop" };
+
+describe("deploy", { skip: Number(process.versions.node.split(".")[0]) < 22 }, () => {
+  test("--dry-run builds, then lists secrets and what is missing, and fails", (t) => {
+    const folder = projectWithWrangler(testScope(t));
+    const { code, out, err } = portcullis(["deploy", "--dry-run"], { cwd: folder });
+    assert.equal(code, 1);
+    assert.match(out, /^wrangler deploy --dry-run\n\nsecrets needed: ASSERTION_KEYS_EXAMPLE \(/);
+    assert.match(err, /^the id of KEYS .*\n.*UPSTREAM_EXAMPLE_URL.*\nissuer development .*\n/);
+    assert.match(err, /\nportcullis: 3 things are missing; deploy would refuse\.\n$/);
+  });
+
+  test("refuses before it builds", (t) => {
+    const { code, out, err } = portcullis(["deploy"], { cwd: projectWithWrangler(testScope(t)) });
+    assert.deepEqual([code, out], [1, ""]);
+    assert.match(err, /The gateway is not deployed; the lines above say what to change\.\n$/);
+  });
+
+  test("accepts a project from which nothing is missing", (t) => {
+    const folder = projectWithWrangler(testScope(t), READY);
+    const file = join(folder, "wrangler.toml");
+    writeFileSync(file, readFileSync(file, "utf8").replace("0".repeat(32), "0f2ac74b498b48028cb68387c421e279"));
+    const dry = portcullis(["deploy", "--dry-run"], { cwd: folder });
+    assert.deepEqual([dry.code, dry.err], [0, ""]);
+    assert.match(dry.out, /secrets needed: ASSERTION_KEYS_SERVICE \(/);
+    const deployed = portcullis(["deploy"], { cwd: folder });
+    assert.deepEqual([deployed.code, deployed.out, deployed.err], [0, "wrangler deploy\n", ""]);
+  });
+});
+
+test("explain without the issuer's keys asks whether the gateway runs", (t) => {
+  const folder = temporaryFolder(testScope(t));
+  const files = filesOf(NEW);
+  files["gateway.toml"] = files["gateway.toml"].replaceAll("127.0.0.1:8788", "127.0.0.1:1");
+  writeProject(folder, files);
+  const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
+  const time = Math.floor(Date.now() / 1000);
+  const claims = { iss: "http://127.0.0.1:1", aud: "api", sub: "ada", roles: ["user"], iat: time, exp: time + 60 };
+  const input = remember(`${part({ alg: "ES256", typ: "at+jwt", kid: "k" })}.${part(claims)}.${"A".repeat(86)}`);
+  const { code, out, err } = portcullis(["explain", "--token", "-", "GET", "/hello/ada"], { cwd: folder, input });
+  assert.equal(code, 1, err);
+  assert.match(out, /Refused: 503 keys_unavailable/);
+  assert.match(err, /keys could not be fetched.*npx portcullis dev/);
+});
+
+test("routes names the command that wrote them", (t) => {
+  const folder = temporaryFolder(testScope(t));
+  writeProject(folder, filesOf(NEW));
+  writeFileSync(
+    join(folder, "openapi.yaml"),
+    'openapi: 3.0.3\ninfo: { title: a, version: "1" }\npaths:\n  /a:\n    get: { responses: { "200": { description: a } } }\n',
+  );
+  const args = ["routes", "openapi.yaml", "--upstream", "example", "--default-access", "user"];
+  const { out, err } = portcullis(args, { cwd: folder });
+  assert.match(out, /^# --- begin: routes of example from openapi\.yaml: written by portcullis routes, sha256 /, err);
+});
+
+test("the development issuer names the settings of a port that is taken", async (t) => {
+  const server = createServer();
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  t.after(() => server.close());
+  const keyFile = join(temporaryFolder(testScope(t)), "key.json");
+  await assert.rejects(
+    startDevelopmentIssuer({
+      ...{ issuer: { issuer: `http://127.0.0.1:${server.address().port}` }, keyFile, example: () => "" },
+    }),
+    /is taken; .* change the port in the policy \(issuer and jwks_url of \[issuers\.development\]\)/,
+  );
+  remember(JSON.parse(readFileSync(keyFile, "utf8")).d);
 });
 
 test("the development issuer refuses to listen on any address but loopback", async (t) => {
@@ -284,15 +417,20 @@ test("a deployment to an unknown environment is refused", () => {
   assert.throws(() => deploymentFaults(SOUND.wrangler, "staging", SOUND.policy), /"staging" is not in wrangler\.toml/);
 });
 
-test("the secrets of a policy are those of its upstreams and of events with a header", () => {
+test("the secrets of a policy are those of its upstreams, of events with a header and of introspection", () => {
   const policy = {
-    issuers: { users: { issuer: "x", events: { authorization: true } }, others: { issuer: "y", events: {} } },
+    issuers: {
+      users: { issuer: "x", events: { authorization: true } },
+      others: { issuer: "y", events: {} },
+      opaque: { issuer: "z", introspection: { url: "https://id.acme.dev/introspect" } },
+    },
     upstreams: { "my-shop": { url: "x" }, near: { binding: "NEAR", assertion: { algorithm: "EdDSA" } } },
   };
   assert.deepEqual(secretsOf(policy), [
     { name: "ASSERTION_KEYS_MY_SHOP", algorithm: "HS256" },
     { name: "ASSERTION_KEYS_NEAR", algorithm: "EdDSA" },
     { name: "EVENTS_AUTHORIZATION_USERS" },
+    { name: "INTROSPECTION_SECRET_OPAQUE" },
   ]);
 });
 
