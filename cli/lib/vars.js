@@ -21,6 +21,12 @@ export function parseVars(text) {
 }
 
 /**
+ * A key set is JSON, whose double quotes would end the value in Node's `--env-file`.
+ * @param {string} value
+ */
+const quoted = (value) => (value.includes('"') ? `'${value}'` : `"${value}"`);
+
+/**
  * Appends the variables that a file lacks.
  * @param {string} file
  * @param {Vars} vars
@@ -32,7 +38,7 @@ export function writeVars(file, vars, title) {
   const missing = Object.entries(vars).filter(([name]) => !(name in known));
   if (present !== undefined) chmodSync(file, OWNER_ONLY);
   if (missing.length === 0) return;
-  const added = missing.map(([name, value]) => `${name}="${value}"\n`).join("");
+  const added = missing.map(([name, value]) => `${name}=${quoted(value)}\n`).join("");
   const head =
     present === undefined ? `# ${title}\n` : present.endsWith("\n") || present === "" ? present : `${present}\n`;
   if (present === undefined) {

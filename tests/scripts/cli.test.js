@@ -13,6 +13,7 @@ import { deploymentFaults } from "../../cli/lib/environments.js";
 import { makeAssertionKeys } from "../../cli/lib/assertion-keys.js";
 import { startDevelopmentIssuer } from "../../cli/lib/development-issuer.js";
 import { secretsOf } from "../../cli/lib/policy-document.js";
+import { parseVars, writeVars } from "../../cli/lib/vars.js";
 import { filesOf, writeProject } from "../../create/project.js";
 import { askMissing } from "../../create/questions.js";
 import { PACKAGES, manifestOf } from "../../scripts/lib/packages.js";
@@ -444,4 +445,15 @@ test("keys of assertions have the form that their algorithm needs", () => {
     assert.deepEqual([keys.length, keys[0].kty, typeof keys[0].d], [1, kty, "string"]);
     remember(keys[0].d);
   }
+});
+
+test("local secrets are read as they were written, also by Node's --env-file", (t) => {
+  const file = join(temporaryFolder(testScope(t)), ".dev.vars");
+  const vars = { DEVELOPMENT: "true", ONE: remember(makeAssertionKeys("HS256")), TWO: makeAssertionKeys("ES256") };
+  remember(JSON.parse(vars.TWO).keys[0].d);
+  writeVars(file, vars, "Secrets.");
+  assert.deepEqual(parseVars(readFileSync(file, "utf8")), vars);
+  const script = "console.log(JSON.stringify([process.env.ONE, process.env.TWO]))";
+  const { stdout } = spawnSync(process.execPath, [`--env-file=${file}`, "-e", script], { encoding: "utf8" });
+  assert.deepEqual(JSON.parse(stdout), [vars.ONE, vars.TWO]);
 });
