@@ -117,3 +117,16 @@ test("the tests of the module for Go pass, it is formatted, and vet finds no fau
   const gofmt = join(run(GO, ["env", "GOROOT"], options).trim(), "bin", "gofmt");
   assert.equal(run(gofmt, ["-l", "."], options), "");
 });
+
+// tests/edge/documents.test.js runs docs/examples/service.mjs.
+for (const page of ["docs/quick-start-workers.md", "packages/assertion-node/README.md"])
+  test(`the service of ${page} is the tested one`, () => {
+    const [, shown] = /```js\n(import \{ createServer [\s\S]*?)```/.exec(readFileSync(join(ROOT, page), "utf8"));
+    const bare = (text) =>
+      text
+        .replace(/ +\/\/ .*$/gm, "")
+        .replace(/gateway: "[^"]*"/, "gateway")
+        .replace(/listen\(.*, "127/, 'listen("127')
+        .replace("\\n`", "`");
+    assert.equal(bare(shown), bare(readFileSync(join(ROOT, "docs", "examples", "service.mjs"), "utf8")));
+  });
