@@ -3,7 +3,7 @@
 
 import { strict as assert } from "node:assert";
 import { execFileSync } from "node:child_process";
-import { cpSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync } from "node:fs";
+import { appendFileSync, cpSync, existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -22,6 +22,9 @@ const KUBERNETES = join(DEPLOY, "kubernetes");
 // Without those of the operators' page.
 const EDGE_SECRETS = ["ASSERTION_KEYS_AUTH", "ASSERTION_KEYS_USERS", "METRICS_TOKEN"];
 
+// What the gateway reads in /etc/portcullis.
+const POLICY = ["gateway.toml", "wrangler.toml"];
+
 const read = (...path) => readFileSync(join(...path), "utf8");
 const compose = parse(read(COMPOSE, "compose.yaml"), { merge: true });
 const own = Object.entries(compose.services).filter(([name]) => name !== "postgres");
@@ -32,10 +35,15 @@ const workloads = manifests.filter(({ kind }) => kind === "Deployment" || kind =
 
 // A copy of the folder, in which prepare.sh may write.
 function prepared(t) {
-  const folder = mkdtempSync(join(tmpdir(), "compose-"));
-  t.after(() => rmSync(folder, { recursive: true, force: true }));
-  cpSync(COMPOSE, folder, { recursive: true });
-  return { folder, run: () => execFileSync(join(folder, "prepare.sh"), { encoding: "utf8" }) };
+  const root = mkdtempSync(join(tmpdir(), "compose-"));
+  t.after(() => rmSync(root, { recursive: true, force: true }));
+  const folder = join(root, "deploy", "compose");
+  const files = ["compose.yaml", "databases.sh", "prepare.sh"];
+  for (const name of files) cpSync(join(COMPOSE, name), join(folder, name));
+  for (const name of POLICY) cpSync(join(ROOT, name), join(root, name));
+  const run = (...upstreams) =>
+    execFileSync(join(folder, "prepare.sh"), upstreams, { encoding: "utf8", stdio: "pipe" });
+  return { folder, run };
 }
 
 test("only the gateway is in a network with a way in, and publishes a port on loopback", () => {
@@ -71,6 +79,8 @@ test("each program of the project runs without root, capabilities and a writable
     const text = read(DEPLOY, "containers", name);
     assert.match(text, /^USER 10001:10001$/m, name);
     assert.match(text, /^HEALTHCHECK /m, name);
+    // Neither an empty image nor Node's slim one has certificate authorities.
+    assert.match(text, /ca-certificates/, name);
   }
 });
 
@@ -88,8 +98,71 @@ test("prepare.sh makes each secret of the compose file, private, and keeps what 
   assert.deepEqual(readdirSync(join(folder, "secrets")).sort(), secrets.map(([name]) => name).sort());
   const { uid, gid } = statSync(join(folder, "secrets", "MASTER_KEY"));
   assert.equal(read(folder, ".env"), `PORTCULLIS_UID=${uid}\nPORTCULLIS_GID=${gid}\n`);
+  assert.deepEqual(readdirSync(join(folder, "policy")).sort(), POLICY);
+  for (const name of POLICY) {
+    assert.equal(read(folder, "policy", name), read(ROOT, name));
+    assert.equal(statSync(join(folder, "policy", name)).mode & 0o777, 0o644);
+  }
+  appendFileSync(join(folder, "policy", "gateway.toml"), "# changed\n");
+  appendFileSync(join(folder, ".env"), "PORTCULLIS_NETWORK=10.9.8\n");
   run();
   assert.deepEqual(made(), before);
+  assert.match(read(folder, "policy", "gateway.toml"), /# changed\n$/);
+  assert.equal(read(folder, ".env"), `PORTCULLIS_NETWORK=10.9.8\nPORTCULLIS_UID=${uid}\nPORTCULLIS_GID=${gid}\n`);
+});
+
+test("prepare.sh makes the secret of an upstream", (t) => {
+  const { folder, run } = prepared(t);
+  run("shop", "my-shop2");
+  for (const name of ["ASSERTION_KEYS_SHOP", "ASSERTION_KEYS_MY_SHOP2"]) {
+    assert.match(read(folder, "secrets", name), /^k1:[\w-]{43}\n$/);
+    assert.equal(statSync(join(folder, "secrets", name)).mode & 0o077, 0, name);
+  }
+  assert.throws(() => run("../shop"), /is not the name of an upstream/);
+});
+
+test("the gateway restarts after a reload, drains, and reads the policy in a folder", () => {
+  const { edge, postgres } = compose.services;
+  // Docker never restarts a container with `unless-stopped` after `docker kill --signal HUP`.
+  assert.equal(edge.restart, "always");
+  // Docker mounts a file by its inode, so a replaced file is not seen.
+  assert.ok(edge.volumes.includes("./policy:/etc/portcullis:ro"));
+  assert.doesNotMatch(edge.volumes.join(), /\.toml/);
+  // Longer than --drain, 30 seconds.
+  assert.equal(edge.stop_grace_period, "35s");
+  for (const { logging } of [edge, postgres]) assert.ok(logging.options["max-size"]);
+  const [{ subnet, gateway }] = compose.networks.public.ipam.config;
+  assert.equal(edge.command[1], `${gateway}/32`);
+  assert.equal(subnet.replace(".0/28", ".1"), gateway);
+});
+
+test("the page's own service is complete, and its policy is valid", (t) => {
+  const page = read(ROOT, "docs", "quick-start-compose.md");
+  const block = (language) =>
+    new RegExp(`^ {3}\`\`\`${language}\\n([^]*?)\\n {3}\`\`\``, "m").exec(page)[1].replace(/^ {3}/gm, "");
+  const { services, secrets } = parse(block("yaml"));
+  const { cap_drop, networks, read_only, restart, security_opt } = compose.services.users;
+  assert.deepEqual(services.shop, {
+    ...{ cap_drop, networks, read_only, restart, security_opt },
+    image: "shop",
+    user: services.shop.user,
+    secrets: Object.keys(secrets),
+  });
+  assert.match(services.shop.user, /^\$\{PORTCULLIS_UID\}:\$\{PORTCULLIS_GID\}$/);
+  assert.deepEqual(services.edge.secrets, Object.keys(secrets));
+  const { folder, run } = prepared(t);
+  run("shop");
+  for (const { file } of Object.values(secrets)) assert.ok(existsSync(join(folder, file)));
+  const policy = join(folder, "policy", "gateway.toml");
+  appendFileSync(policy, `\n${block("toml")}\n`);
+  const output = execFileSync(
+    process.execPath,
+    [join(ROOT, "cli", "bin", "portcullis.js"), "check", "--file", policy],
+    {
+      encoding: "utf8",
+    },
+  );
+  assert.match(output, /\/orders\/\{user\}/);
 });
 
 test("each container mounts the secrets that its variables name, and no other", () => {
