@@ -156,11 +156,11 @@ pub async fn start(settings: &Settings, which: EnabledServices, clock: Clock) ->
     if which.users {
         settings.create_data_dir(&settings.users_database())?;
     }
-    if tls.is_none() && !settings.bind.is_loopback() {
+    if tls.is_none() && !settings.bind.is_loopback() && !settings.private_network {
         tracing::warn!(
             bind = %settings.bind,
-            "passwords and tokens arrive unencrypted; set TLS_CERT_FILE and TLS_KEY_FILE, unless a proxy terminates TLS \
-             and the network behind it is private"
+            "passwords and tokens arrive unencrypted; set TLS_CERT_FILE and TLS_KEY_FILE, or PRIVATE_NETWORK=true if a proxy \
+             terminates TLS and the network behind it is private"
         );
     }
     if which.auth && settings.auth_direct()? {

@@ -353,15 +353,20 @@ async fn the_log_warns_of_a_public_address_without_tls() {
     let authority = Authority::make();
     let databases = Databases::make().await;
     let pair = authority.pair();
-    for (bind, is_tls, is_warned) in [("0.0.0.0", false, true), ("0.0.0.0", true, false), ("127.0.0.1", false, false)] {
+    for (bind, is_tls, is_private, is_warned) in [
+        ("0.0.0.0", false, false, true),
+        ("0.0.0.0", false, true, false),
+        ("0.0.0.0", true, false, false),
+        ("127.0.0.1", false, false, false),
+    ] {
         let mut command = if is_tls { serve_with_tls(&databases, &pair) } else { program(&databases, &["serve"]) };
-        command.env("BIND_ADDR", bind);
+        command.env("BIND_ADDR", bind).env("PRIVATE_NETWORK", is_private.to_string());
         let log = tokio::task::block_in_place(|| {
             let mut serving = Serving::start(command);
             places(&mut serving);
             serving.stop()
         });
-        assert_eq!(log.contains("unencrypted"), is_warned, "{bind} {is_tls}: {log}");
+        assert_eq!(log.contains("unencrypted"), is_warned, "{bind} {is_tls} {is_private}: {log}");
     }
 }
 
