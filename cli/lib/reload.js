@@ -91,9 +91,10 @@ export function createReloadReporter({ say, fetchMissing, secretsFile, log, poli
     const name = changed;
     changed = undefined;
     return fetchMissing().then((missing) => {
-      say(`${missing.length === 0 ? "✓" : "✗"} ${what} reloaded (${name}, ${time})`);
+      const isReady = missing.length === 0;
+      say(`${isReady ? "✓" : "✗"} ${what} reloaded (${name}, ${time})${isReady ? "" : "; the gateway is not ready"}`);
       for (const one of missing)
-        say(`  ${one}${one.startsWith("secret ") ? `; write it into ${secretsFile}, then restart it` : ""}`);
+        say(`  ${one}${one.startsWith("secret ") ? `; write it into ${secretsFile}, then restart the gateway` : ""}`);
     });
   };
 }

@@ -74,8 +74,8 @@ describe("output about a reload", () => {
       [changed("gateway.toml"), built],
       ["secret ASSERTION_KEYS_SHOP"],
       [
-        "✗ policy reloaded (gateway.toml, 3.1 s)",
-        "  secret ASSERTION_KEYS_SHOP; write it into .dev.vars, then restart it",
+        "✗ policy reloaded (gateway.toml, 3.1 s); the gateway is not ready",
+        "  secret ASSERTION_KEYS_SHOP; write it into .dev.vars, then restart the gateway",
       ],
     ],
     ["other lines of wrangler's", ["[wrangler:info] Ready", "worker built (local, 1 s)"], [], []],

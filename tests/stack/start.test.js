@@ -153,7 +153,7 @@ describe("a policy that is saved while npm start runs", () => {
       '\n[upstreams.shop]\nurl = "http://127.0.0.1:9"\n\n[[routes]]\npath = "/shop"\nmethods = ["GET"]\nupstream = "shop"\naccess = "public"\n';
     await save(
       `${good}${shop}`,
-      /^✗ policy reloaded \(.*gateway\.toml, [\d.]+ s\)\n {2}secret ASSERTION_KEYS_SHOP.*write it into \S+/m,
+      /^✗ policy reloaded \(.*gateway\.toml, [\d.]+ s\); the gateway is not ready\n {2}secret ASSERTION_KEYS_SHOP.*write it into \S+/m,
     );
 
     await save(good, /^✓ policy reloaded \(.*gateway\.toml, [\d.]+ s\)$/m);
