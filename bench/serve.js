@@ -32,8 +32,15 @@ const median = (values) => values.toSorted((a, b) => a - b)[Math.floor(values.le
 
 /** Starts the command. Resolves with { url, stop } once it is ready. */
 function start(folder, processes, env) {
-  const args = ["serve", "--worker", BUILD, "--development", "--listen", "127.0.0.1:0"];
-  const more = ["--state", join(folder, `state-${processes}`), "--processes", String(processes)];
+  const args = ["serve", "--worker", BUILD, "--config", join(ROOT, "wrangler.toml"), "--development"];
+  const more = [
+    "--listen",
+    "127.0.0.1:0",
+    "--state",
+    join(folder, `state-${processes}`),
+    "--processes",
+    String(processes),
+  ];
   const child = spawn(process.execPath, [join(ROOT, "cli", "bin", "portcullis.js"), ...args, ...more], {
     cwd: folder,
     env,
