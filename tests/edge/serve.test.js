@@ -113,6 +113,22 @@ describe("the served edge", () => {
     assert.equal(answer.status, 400);
   });
 
+  for (const proto of ["http", "https"])
+    test(`refuses a path with dot segments, also when a trusted proxy states ${proto}`, async () => {
+      const headers = { "x-forwarded-for": "198.51.100.1", "x-forwarded-proto": proto };
+      for (const path of [
+        "/api/v1/x/../auth/me",
+        "/api/v1/./auth/me",
+        "/x/%2e%2e/health",
+        "/x\\..\\health",
+        "/./health",
+      ]) {
+        const answer = await send(served.url, { path, headers, localAddress: PROXY });
+        assert.equal(answer.status, 400, path);
+        assert.match(answer.json().code, /^path_/, path);
+      }
+    });
+
   test("shares revocations and metrics between processes", async () => {
     const sid = "shared-session";
     const token = await issuer.accessToken({ sid });

@@ -44,17 +44,16 @@ function received(request, networks) {
 }
 
 /**
- * Returns a copy with headers that can be changed. A proxy that ends TLS states the client's scheme.
+ * Returns a copy with headers that can be changed. A proxy that ends TLS states the client's scheme. A request made from
+ * the text of the URL would lose the segments `.` and `..` of its path, which the gateway refuses.
  * @param {Request} request
  * @param {string | null} scheme
  */
 function withScheme(request, scheme) {
-  if (scheme === "https" && request.url.startsWith("http:")) {
-    const url = `https:${request.url.slice("http:".length)}`;
-    // A Host that makes no URL is refused by the gateway.
-    if (URL.canParse(url)) return new Request(url, request);
-  }
-  return new Request(request);
+  const own = new Request(request);
+  if (scheme === "https" && request.url.startsWith("http:"))
+    Object.defineProperty(own, "url", { value: `https:${request.url.slice("http:".length)}` });
+  return own;
 }
 
 /**
