@@ -94,7 +94,10 @@ export function runCounted(progress, title, work) {
  */
 function namesOf(failed) {
   return failed.flatMap(({ title, failures }) =>
-    failures.map((failure) => `  ${title}: ${failure.split("\n", 1)[0].slice(0, NAME_CHARS)}`),
+    failures
+      .map((failure) => failure.trim().split("\n", 1)[0].slice(0, NAME_CHARS))
+      .filter((name) => name !== "")
+      .map((name) => `  ${title}: ${name}`),
   );
 }
 
