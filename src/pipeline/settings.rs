@@ -88,7 +88,8 @@ impl<'a> Settings<'a> {
             return Ok(());
         }
         Err(Misconfiguration(format!(
-            "{}, which only a development machine has; write {fix}, or set DEVELOPMENT to true on your own machine",
+            "{}; write {fix}, or set PRIVATE_NETWORK to true if it is in a network of your own, or DEVELOPMENT on a \
+             development machine",
             what()
         )))
     }
