@@ -5,10 +5,12 @@ import { createRemoteJWKSet, errors, jwtVerify } from "jose";
 /**
  * @import { IncomingMessage } from "node:http"
  * @import { JWTPayload } from "jose"
- * @typedef {Pick<IncomingMessage, "method" | "url" | "headers"> & { originalUrl?: string }} Request
+ * @typedef {Pick<IncomingMessage, "method" | "url" | "headers"> & { originalUrl?: string }} NodeRequest
+ * @typedef {Pick<Request, "method" | "url" | "headers">} FetchRequest
  * @typedef {JWTPayload & { email?: string, roles?: string[], sid?: string, claims?: Record<string, unknown>, request_id?: string }} Identity
  */
 
+const HEADER = "x-gateway-assertion";
 const TYPE = "gateway+jwt";
 const ISSUER = "portcullis";
 
@@ -57,7 +59,7 @@ export class AssertionError extends Error {
  * is the secret ASSERTION_KEYS_<UPSTREAM>; without it, the public keys of `gateway` are fetched.
  * @param {{ audience: string, gateway: string, keys?: string, algorithm?: "ES256" | "EdDSA" }} options `audience` is the
  * upstream's name in the policy, `gateway` the gateway's URL
- * @returns {(request: Request) => Promise<Identity>}
+ * @returns {(request: NodeRequest | FetchRequest) => Promise<Identity>}
  */
 export function createVerifier({ audience, gateway, keys, algorithm = "ES256" }) {
   if (typeof audience !== "string" || audience === "") throw new TypeError("audience must be the upstream's name");
@@ -71,16 +73,15 @@ export function createVerifier({ audience, gateway, keys, algorithm = "ES256" })
   const verify =
     keys === undefined ? withPublicKeys(base, { ...options, algorithms: [algorithm] }) : withSecrets(keys, options);
   return async (request) => {
-    const { "x-gateway-assertion": assertion } = request.headers;
+    const { assertion, target } = read(request);
     try {
       if (typeof assertion !== "string" || assertion.length > ASSERTION_CHARS)
         throw new errors.JWTInvalid("no assertion");
       const { payload } = await verify(assertion);
       const lifetime = Number(payload.exp) - Number(payload.iat);
       if (lifetime < 0 || lifetime > LIFETIME_S) throw new errors.JWTInvalid("not a time of the gateway");
-      // An assertion is for one method and one path with its query. Express changes `url` in routers.
-      if (payload.htm !== request.method || payload.htu !== (request.originalUrl ?? request.url))
-        throw new errors.JWTInvalid("another request");
+      // An assertion is for one method and one path with its query.
+      if (payload.htm !== request.method || payload.htu !== target) throw new errors.JWTInvalid("another request");
       return payload;
     } catch (error) {
       if (REFUSALS.test(/** @type {{ code?: string }} */ (error).code ?? "")) throw new AssertionError(401, refused);
@@ -88,6 +89,25 @@ export function createVerifier({ audience, gateway, keys, algorithm = "ES256" })
     }
   };
 }
+
+/**
+ * Returns the assertion, and the path with its query as it was sent. The URL of a Worker's request has an origin before it.
+ * @param {NodeRequest | FetchRequest} request
+ */
+function read(request) {
+  if (isFetch(request)) {
+    const { url, headers } = request;
+    return { assertion: headers.get(HEADER), target: url.slice(url.indexOf("/", url.indexOf("://") + 3)) };
+  }
+  // Express changes `url` in routers.
+  return { assertion: request.headers[HEADER], target: request.originalUrl ?? request.url };
+}
+
+/**
+ * @param {NodeRequest | FetchRequest} request
+ * @returns {request is FetchRequest}
+ */
+const isFetch = (request) => typeof request.headers.get === "function";
 
 /**
  * @param {URL} gateway

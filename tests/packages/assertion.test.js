@@ -19,10 +19,20 @@ const { audience } = table;
 
 const find = (algorithm, name) => table.cases.find((one) => one.algorithm === algorithm && one.name === name);
 
+// A case's request as node:http and as the Fetch standard have it.
+const FORMS = {
+  node: ({ method, target, assertion }) => ({ method, url: target, headers: { "x-gateway-assertion": assertion } }),
+  fetch: ({ method, target, assertion }) => ({
+    method,
+    url: `https://shop.example${target}`,
+    headers: new Headers(assertion === undefined ? {} : { "x-gateway-assertion": assertion }),
+  }),
+};
+
 // The status of the answer to a case's request.
-async function statusOf(verify, { method, target, assertion }) {
+async function statusOf(verify, one, form = FORMS.node) {
   try {
-    await verify({ method, url: target, headers: { "x-gateway-assertion": assertion } });
+    await verify(form(one));
     return 200;
   } catch (error) {
     assert.ok(error instanceof AssertionError, error);
@@ -53,7 +63,12 @@ describe("the package for Node", () => {
       t.mock.timers.enable({ apis: ["Date"], now: 0 });
       for (const one of cases) {
         t.mock.timers.setTime(one.at * 1000);
-        assert.equal(await statusOf(verify, one), { ok: 200, refused: 401 }[one.expected], one.name);
+        for (const [name, form] of Object.entries(FORMS))
+          assert.equal(
+            await statusOf(verify, one, form),
+            { ok: 200, refused: 401 }[one.expected],
+            `${one.name}, ${name}`,
+          );
       }
     });
 
