@@ -50,7 +50,8 @@ test("only the gateway is in a network with a way in, and publishes a port on lo
   for (const [name, service] of Object.entries(compose.services)) {
     const networks = name === "edge" ? ["public", "services"] : ["services"];
     assert.deepEqual(service.networks, networks, name);
-    assert.deepEqual(service.ports, name === "edge" ? ["127.0.0.1:8787:8787"] : undefined, name);
+    const port = ["127.0.0.1:$", "{PORTCULLIS_PORT:-8787}:8787"].join("");
+    assert.deepEqual(service.ports, name === "edge" ? [port] : undefined, name);
   }
   assert.equal(compose.networks.services.internal, true);
 });
@@ -145,6 +146,7 @@ test("the page's own service is complete, and its policy is valid", (t) => {
   assert.deepEqual(services.shop, {
     ...{ cap_drop, networks, read_only, restart, security_opt },
     image: "shop",
+    init: true,
     user: services.shop.user,
     secrets: Object.keys(secrets),
   });
